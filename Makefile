@@ -1,0 +1,34 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+LOCAL_LLM := $(VENV)/.local-llm
+
+.PHONY: help
+help:  ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): deploy/requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked dependencies into $(VENV) (once) ..."
+	@$(PIP) install --quiet --require-hashes --requirement deploy/requirements-dev.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: install
+install: $(INSTALLED)  ## Create .venv and install everything, pinned by hash.
+
+.PHONY: lock
+lock: $(INSTALLED)  ## Resolve the dependencies again and write the lock files.
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet \
+	  --generate-hashes --no-header --no-annotate --output-file deploy/requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet --all-extras --group dev \
+	  --constraints deploy/requirements.lock --generate-hashes --no-header --no-annotate --output-file deploy/requirements-dev.lock
+
+.PHONY: clean
+clean:  ## Remove the environment, caches and generated files.
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* benchmarks.json

@@ -1,0 +1,154 @@
+"""The one reader of the environment: every setting, its unit, its default and what it is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.errors import TurnWorkerError
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class InvalidSettings(TurnWorkerError):
+    """The environment holds values the program cannot start with; the message names every one of them."""
+
+    code = "invalid_settings"
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured from outside, read once at process start by `load_settings`.
+
+    Three variables keep the names that their worlds gave them (`DATABASE_URL`, `REDIS_URL`, and the
+    providers' `ANTHROPIC_API_KEY` / `OPENAI_API_KEY` with their base URLs); all others start with
+    `TURN_WORKER_`. Durations are in seconds, sizes in bytes.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="TURN_WORKER_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    # The three real services; what is not set is served by an embedded stand-in where the command allows one.
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias="DATABASE_URL",
+        description="PostgreSQL 14 or newer, e.g. `postgresql://user:password@host/database`. "
+        "Not set: `demo`, `up` and `chat` start an embedded server.",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        description="Redis 6.2 or newer (or Valkey), e.g. `redis://host:6379/0`: Celery's broker and the event channel. "
+        "Not set: `demo`, `up` and `chat` start an embedded server.",
+    )
+    anthropic_api_key: SecretStr | None = Field(
+        None,
+        validation_alias="ANTHROPIC_API_KEY",
+        description="The operator's Anthropic key. Not set: `demo`, `up` and `chat` use the scripted LLM.",
+    )
+    anthropic_base_url: str | None = Field(
+        None, validation_alias="ANTHROPIC_BASE_URL", description="Another address for the Anthropic API."
+    )
+    openai_api_key: SecretStr | None = Field(
+        None, validation_alias="OPENAI_API_KEY", description="The operator's key for `openai` models."
+    )
+    openai_base_url: str | None = Field(
+        None, validation_alias="OPENAI_BASE_URL", description="Another address for the OpenAI API."
+    )
+
+    llm: Literal["anthropic", "scripted", "local"] | None = Field(
+        None,
+        description="Which LLM `demo`, `chat` and `up` use when an organization names none: `anthropic`, the `scripted` "
+        "stand-in, or the `local` model. Default: `anthropic` with a key, else `scripted`.",
+    )
+    default_model: str = Field(
+        "claude-sonnet-4-5", min_length=1, description="The model used when neither organization nor definition names one."
+    )
+    data_dir: Path | None = Field(
+        None, description="Where the embedded servers keep their data. Default: `~/.local/share/turn-worker`."
+    )
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Encrypts organizations' stored secrets (a Fernet key: 32 bytes, URL-safe base64; several, "
+        "comma-separated, to rotate: the first encrypts). Needed as soon as a secret is stored.",
+    )
+
+    # API
+    host: str = Field("127.0.0.1", description="The address the API listens on.")
+    port: int = Field(8080, ge=0, le=65535, description="The port the API listens on; 0 takes a free one.")
+    max_body_bytes: int = Field(1_048_576, gt=0, description="Largest request body accepted, in bytes.")
+    max_text_chars: int = Field(32_000, gt=0, description="Longest user message accepted, in characters.")
+
+    # Worker
+    concurrency: int = Field(500, ge=1, le=10_000, description="Turns one worker process runs at once.")
+    worker_processes: int = Field(1, ge=0, le=64, description="Worker processes that `up` starts.")
+    shutdown_grace_seconds: Seconds = Field(
+        20.0, description="How long SIGTERM lets running turns finish before they are given back."
+    )
+    database_pool_size: int = Field(
+        10, ge=1, le=500, description="PostgreSQL connections of one API or worker process (a worker adds one for leases)."
+    )
+
+    # A turn's life
+    turn_time_limit_seconds: Seconds = Field(60.0, description="Limit of one attempt at a turn.")
+    turn_deadline_seconds: Seconds = Field(600.0, description="Limit of a turn with all its attempts, from the first claim.")
+    max_provider_failures: int = Field(
+        5, ge=1, description="A turn fails after this many transient failures of the LLM provider."
+    )
+    max_worker_losses: int = Field(3, ge=1, description="A turn fails as `worker_lost` after losing this many workers.")
+    retry_base_seconds: Seconds = Field(1.0, description="First pause after a transient failure; it doubles, with jitter.")
+    retry_max_seconds: Seconds = Field(60.0, description="Longest pause between two attempts.")
+    provider_timeout_seconds: Seconds = Field(
+        45.0, description="How long one LLM call may stay silent before it counts as a provider timeout."
+    )
+    lease_seconds: Seconds = Field(10.0, description="A running turn whose lease is not renewed for this long is run again.")
+    lease_renewal_seconds: Seconds = Field(3.0, description="How often a process renews the leases of its turns.")
+    loop_stall_seconds: Seconds = Field(
+        10.0, description="A worker whose event loop makes no progress for this long stops renewing its leases."
+    )
+    sweep_interval_seconds: Seconds = Field(1.0, description="How often each worker looks for what was lost on the way.")
+    sweep_after_seconds: Seconds = Field(2.0, description="A turn claimable, or an event unpublished, for this long is swept.")
+    sweep_batch: int = Field(100, ge=1, description="How many turns and how many events one sweep takes at most.")
+    ring_again_seconds: Seconds = Field(
+        10.0, description="A claimable turn is not rung again by a sweep before this long."
+    )
+
+    # Telemetry
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least severe log lines written.")
+    log_format: Literal["json", "console"] | None = Field(
+        None, description="`json` or `console`. Default: `console` on a terminal, else `json`."
+    )
+
+    @model_validator(mode="after")
+    def _lease_outlives_its_renewal(self) -> Self:
+        if self.lease_renewal_seconds * 2 > self.lease_seconds:
+            msg = "TURN_WORKER_LEASE_RENEWAL_SECONDS must be at most half of TURN_WORKER_LEASE_SECONDS"
+            raise ValueError(msg)
+        return self
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        InvalidSettings: with every variable that is wrong, its problem and what would be accepted.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = [f"  {variable_name(str(p['loc'][0])) if p['loc'] else 'settings'}: {p['msg']}" for p in error.errors()]
+        raise InvalidSettings("These settings cannot be used:\n" + "\n".join(problems)) from None
+
+
+def variable_name(field: str) -> str:
+    """The environment variable that sets `field`, e.g. `TURN_WORKER_PORT` for `port`."""
+    definition = Settings.model_fields.get(field)
+    if definition is None:
+        return field
+    alias = definition.validation_alias
+    if isinstance(alias, AliasChoices):
+        alias = alias.choices[0]
+    return str(alias) if alias is not None else f"TURN_WORKER_{field.upper()}"

@@ -1,0 +1,128 @@
+"""Connections and transactions."""
+
+from __future__ import annotations
+
+import json
+import select
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from worker.errors import TurnWorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+# A client that stops in mid-transaction (a paused process, a half-dead host) must not hold a session's lock for long.
+_SERVER_OPTIONS = (
+    "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s -c timezone=UTC -c jit=off"
+)
+_CONNECT_ARGUMENTS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "options": _SERVER_OPTIONS,
+    "application_name": "turn-worker",
+}
+_POOL_TIMEOUT_SECONDS = 10.0
+
+
+class DatabaseUnavailable(TurnWorkerError):
+    """PostgreSQL cannot be reached, refused the login, or went away in the middle of a statement."""
+
+    code = "database_unavailable"
+    retryable = True
+
+
+class Database:
+    """A pool of connections to PostgreSQL, one per process and event loop.
+
+    Every write goes through `transaction()`, so that where a transaction begins and ends is visible at the call and
+    the functions of this package take the connection they work on as an argument.
+    """
+
+    def __init__(self, url: str, *, pool_size: int) -> None:
+        self._engine = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=_POOL_TIMEOUT_SECONDS,
+            pool_use_lifo=True,
+            connect_args=_CONNECT_ARGUMENTS,
+            json_serializer=to_json,
+        )
+        event.listen(self._engine.sync_engine, "checkout", _refuse_dead_connection)
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            DatabaseUnavailable: when there is no connection to be had, or it broke. A commit that raises it may or may not
+                have happened; what follows must be safe in both cases.
+        """
+        with _translated():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which each statement is a transaction of its own: for reads and for single guarded writes.
+
+        Raises:
+            DatabaseUnavailable: as `transaction` does.
+        """
+        with _translated():
+            async with self._autocommit.connect() as connection:
+                yield connection
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+def to_json(value: object) -> str:
+    """Compact JSON in plain ASCII: what a model writes may hold what `json` columns refuse as raw text."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def sqlalchemy_url(database_url: str) -> str:
+    """The URL in SQLAlchemy's form, whichever of the usual PostgreSQL forms it was given in."""
+    url = make_url(database_url)
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg")
+    return url.render_as_string(hide_password=False)
+
+
+def unavailable(error: Exception) -> DatabaseUnavailable:
+    """What to tell an operator when PostgreSQL could not be used. The server's message carries no password."""
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    return DatabaseUnavailable(f"PostgreSQL is not available: {reason}. Check DATABASE_URL and the server.")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise unavailable(error) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise unavailable(error) from error
+        raise
+
+
+def _refuse_dead_connection(dbapi_connection: Any, _record: object, _proxy: object) -> None:
+    # An idle connection has nothing to say. If it is readable, the server has said goodbye or is gone; the pool then
+    # takes another. This costs a system call where a ping would cost a round trip for every use.
+    poll = select.poll()
+    poll.register(dbapi_connection.driver_connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        raise DisconnectionError

@@ -1,0 +1,93 @@
+"""What happened during a turn, in the order it happened: the events of the engine's contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pydantic import JsonValue
+
+    from worker.workflow.definition import ConversationNode
+
+NODE_TRANSITION = "node_transition"
+TOOL_CALL_STARTED = "tool_call_started"
+TOOL_CALL_RESULT = "tool_call_result"
+SESSION_END = "session_end"
+SESSION_CANCELLED = "session_cancelled"
+EXECUTION_ERROR = "execution_error"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEvent:
+    """One thing that happened during a turn.
+
+    Attributes:
+        type: What happened; one of this module's constants or a further type the engine documents.
+        created_at: When, with its time zone.
+        payload: The particulars, as JSON.
+    """
+
+    type: str
+    created_at: datetime
+    payload: dict[str, JsonValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.created_at.tzinfo is None:
+            raise ValueError("An event's time needs its time zone; got a naive datetime.")
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Write it down, the time in ISO 8601."""
+        return {"type": self.type, "created_at": self.created_at.isoformat(), "payload": self.payload}
+
+
+def node_transition(created_at: datetime, *, node: ConversationNode, previous: ConversationNode | None) -> TurnEvent:
+    """The conversation moved to a node; previous is None when it stood on none."""
+    return TurnEvent(
+        NODE_TRANSITION,
+        created_at,
+        {
+            "node_id": node.id,
+            "node_name": node.name,
+            "previous_node_id": previous.id if previous else None,
+            "previous_node_name": previous.name if previous else None,
+            "allow_interrupt": node.data.allow_interrupt,
+        },
+    )
+
+
+def tool_call_started(
+    created_at: datetime, *, function_name: str, tool_call_id: str, arguments: JsonValue
+) -> TurnEvent:
+    """The model called a tool."""
+    return TurnEvent(
+        TOOL_CALL_STARTED,
+        created_at,
+        {"function_name": function_name, "tool_call_id": tool_call_id, "arguments": arguments},
+    )
+
+
+def tool_call_result(created_at: datetime, *, function_name: str, tool_call_id: str, result: JsonValue) -> TurnEvent:
+    """A tool answered."""
+    return TurnEvent(
+        TOOL_CALL_RESULT,
+        created_at,
+        {"function_name": function_name, "tool_call_id": tool_call_id, "result": result},
+    )
+
+
+def session_end(created_at: datetime, *, reason: str) -> TurnEvent:
+    """The session is over."""
+    return TurnEvent(SESSION_END, created_at, {"reason": reason})
+
+
+def session_cancelled(created_at: datetime, *, reason: str) -> TurnEvent:
+    """The session was stopped from outside; never for a turn's own internal shutdown."""
+    return TurnEvent(SESSION_CANCELLED, created_at, {"reason": reason})
+
+
+def execution_error(created_at: datetime, *, code: str, message: str) -> TurnEvent:
+    """The turn's execution failed, with a stable code and a message an operator can act on."""
+    return TurnEvent(EXECUTION_ERROR, created_at, {"code": code, "message": message})

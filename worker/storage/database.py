@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SERVER_OPTIONS = (
     "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s -c timezone=UTC -c jit=off"
 )
-_CONNECT_ARGUMENTS: dict[str, Any] = {
+CONNECT_ARGUMENTS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -54,7 +54,7 @@ class Database:
             max_overflow=0,
             pool_timeout=_POOL_TIMEOUT_SECONDS,
             pool_use_lifo=True,
-            connect_args=_CONNECT_ARGUMENTS,
+            connect_args=CONNECT_ARGUMENTS,
             json_serializer=to_json,
         )
         event.listen(self._engine.sync_engine, "checkout", _refuse_dead_connection)
@@ -99,6 +99,11 @@ def sqlalchemy_url(database_url: str) -> str:
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
     return url.render_as_string(hide_password=False)
+
+
+def libpq_url(database_url: str) -> str:
+    """The URL in the form that libpq (and psycopg alone) understands."""
+    return make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def unavailable(error: Exception) -> DatabaseUnavailable:

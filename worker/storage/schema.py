@@ -176,7 +176,8 @@ turns = Table(
     _count("provider_failures"),
     _count("worker_losses"),
     Column("available_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("rung_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # When a sweep last rang for the turn; NULL since it last became claimable.
+    _time("rung_at"),
     _time("first_claimed_at"),
     _time("claimed_at"),
     Column("claimed_by", Text),

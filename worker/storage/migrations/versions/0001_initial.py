@@ -142,7 +142,7 @@ def upgrade() -> None:
         sa.Column("provider_failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("worker_losses", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("available_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("rung_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("rung_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("first_claimed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("claimed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("claimed_by", sa.Text(), nullable=True),

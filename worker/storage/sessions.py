@@ -1,0 +1,158 @@
+"""Sessions: created and ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import bindparam, func, insert, select, update
+from uuid_utils.compat import uuid7
+
+from worker.errors import TurnWorkerError
+from worker.storage.outbox import NewEvent, RecordedEvent, record_events
+from worker.storage.schema import sessions, workflow_definitions, workflows
+from worker.storage.session_lock import RevisionConflict, lock_session
+from worker.storage.turns import EnqueuedTurn, cancel_line, cancelled_event, ended_event, enqueue_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from pydantic import JsonValue
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+class WorkflowNotFound(TurnWorkerError):
+    """The organization has no such workflow."""
+
+    code = "workflow_not_found"
+
+    def __init__(self, workflow_id: UUID) -> None:
+        super().__init__(workflow_id)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        return f"There is no workflow {self.workflow_id}."
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedSession:
+    """A new session, its revision, and its opening turn if the agent speaks first."""
+
+    session_id: UUID
+    revision: int
+    opening_turn: EnqueuedTurn | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session after it was ended, by this call or an earlier one.
+
+    `events` are those this call recorded, `cancelled` the turns it cancelled; both empty for a session already over.
+    """
+
+    session_id: UUID
+    revision: int
+    end_reason: str
+    events: tuple[RecordedEvent, ...]
+    cancelled: tuple[UUID, ...]
+
+
+_NEWEST_DEFINITION = (
+    select(workflow_definitions.c.id)
+    .join(workflows, workflows.c.id == workflow_definitions.c.workflow_id)
+    .where(
+        workflows.c.id == bindparam("workflow_id"),
+        workflows.c.organization_id == bindparam("organization_id"),
+    )
+    .order_by(workflow_definitions.c.number.desc())
+    .limit(1)
+)
+_INSERT = insert(sessions)
+
+
+async def create_session(
+    connection: AsyncConnection,
+    *,
+    organization_id: UUID,
+    workflow_id: UUID,
+    initial_context: Mapping[str, JsonValue],
+    external_id: str | None,
+    metadata: Mapping[str, JsonValue],
+    opening: bool = True,
+) -> CreatedSession:
+    """Create a session on the workflow's newest definition, which it keeps to its end.
+
+    With `opening`, the agent speaks first: the session's opening turn is enqueued in the same transaction.
+
+    Raises:
+        WorkflowNotFound: when the organization has no such workflow.
+    """
+    definition_id = await connection.scalar(
+        _NEWEST_DEFINITION, {"workflow_id": workflow_id, "organization_id": organization_id}
+    )
+    if definition_id is None:
+        raise WorkflowNotFound(workflow_id)
+    session_id: UUID = uuid7()
+    await connection.execute(
+        _INSERT,
+        {
+            "id": session_id,
+            "organization_id": organization_id,
+            "workflow_id": workflow_id,
+            "definition_id": definition_id,
+            "initial_context": dict(initial_context),
+            "external_id": external_id,
+            "metadata": dict(metadata),
+        },
+    )
+    if not opening:
+        return CreatedSession(session_id, 0, None)
+    turn = await enqueue_turn(connection, organization_id=organization_id, session_id=session_id, opening=True)
+    return CreatedSession(session_id, turn.revision, turn)
+
+
+async def end_session(
+    connection: AsyncConnection,
+    *,
+    organization_id: UUID,
+    session_id: UUID,
+    reason: str,
+    expected_revision: int | None = None,
+) -> EndedSession:
+    """End a session: it takes no more turns, and those pending or running are cancelled with `session_ended`.
+
+    Idempotent: a session that is over keeps its reason. A running attempt finds out by its next write, which is refused.
+
+    Raises:
+        SessionNotFound: when the organization has no such session.
+        RevisionConflict: when `expected_revision` is not the session's.
+    """
+    session = await lock_session(connection, organization_id=organization_id, session_id=session_id)
+    if expected_revision is not None and session.revision != expected_revision:
+        raise RevisionConflict(session_id, expected_revision, session.revision)
+    if session.state == "completed":
+        return EndedSession(session_id, session.revision, session.end_reason, (), ())
+    cancelled = await cancel_line(connection, organization_id=organization_id, session_id=session_id)
+    events: list[NewEvent] = [*map(cancelled_event, cancelled), ended_event(reason)]
+    recorded = await record_events(
+        connection,
+        organization_id=organization_id,
+        session_id=session_id,
+        first_sequence=session.last_sequence + 1,
+        now=session.now,
+        events=events,
+    )
+    revision = session.revision + 1 + len(cancelled)
+    await connection.execute(
+        update(sessions)
+        .where(sessions.c.id == session_id, sessions.c.organization_id == organization_id)
+        .values(
+            state="completed",
+            end_reason=reason,
+            ended_at=func.now(),
+            revision=revision,
+            last_sequence=session.last_sequence + len(events),
+        )
+    )
+    return EndedSession(session_id, revision, reason, recorded, cancelled)

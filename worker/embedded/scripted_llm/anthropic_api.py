@@ -1,0 +1,90 @@
+"""The Anthropic Messages API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from worker.embedded.scripted_llm import anthropic_wire
+from worker.embedded.scripted_llm.errors import ApiError
+from worker.embedded.scripted_llm.request import ModelRequest, ToolResult, estimated_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from worker.embedded.scripted_llm.answer import Answer
+    from worker.embedded.scripted_llm.script import Script
+
+
+class AnthropicApi:
+    """`POST /v1/messages`, streaming and not."""
+
+    request_id_header: ClassVar[str] = "request-id"
+
+    def api_key(self, headers: Mapping[str, str]) -> str:
+        """Return the value of `x-api-key`, or the bearer token."""
+        return headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+
+    def check(self, headers: Mapping[str, str], api_key: str, body: Any, script: Script) -> None:
+        """Refuse what the real API refuses."""
+        if not api_key:
+            raise ApiError(401, "x-api-key header is required")
+        if api_key in script.rejected_keys:
+            raise ApiError(401, "invalid x-api-key")
+        if "anthropic-version" not in headers:
+            raise ApiError(400, "anthropic-version: header is required")
+
+    def read(self, body: dict[str, Any], size: int) -> ModelRequest:
+        """Reduce a checked body of `size` bytes to what a script can depend on."""
+        messages = body["messages"]
+        return ModelRequest(
+            model=body["model"],
+            system=_text(body.get("system") or ""),
+            user_texts=tuple(
+                text for message in messages if message["role"] == "user" and (text := _text(message["content"]))
+            ),
+            tools=frozenset(tool["name"] for tool in body.get("tools") or ()),
+            tool_results=tuple(_final_tool_results(messages)),
+            stream=bool(body.get("stream")),
+            include_usage=True,
+            input_tokens=estimated_tokens(size),
+        )
+
+    def reply(self, answer: Answer, request: ModelRequest) -> bytes:
+        """Return a reply that is not streamed."""
+        return anthropic_wire.message_body(answer, request.model)
+
+    def stream(self, answer: Answer, request: ModelRequest) -> tuple[list[bytes], bytes]:
+        """Return a streamed reply as its chunks and its end."""
+        return anthropic_wire.message_stream(answer, request.model)
+
+    def error(self, error: ApiError, request_id: str) -> bytes:
+        """Return the body of an error reply."""
+        return anthropic_wire.error_body(error, request_id)
+
+    def error_event(self, error: ApiError) -> bytes:
+        """Return an error as an event in mid-stream."""
+        return anthropic_wire.error_event(error)
+
+
+def _text(content: str | list[Any]) -> str:
+    """Return the text of a content value, whose blocks are separate lines."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(block["text"] for block in content if block["type"] == "text")
+
+
+def _final_tool_results(messages: list[dict[str, Any]]) -> Iterable[ToolResult]:
+    """Yield the results that the request ends with; after them nobody has said anything."""
+    last = messages[-1]["content"]
+    if messages[-1]["role"] != "user" or isinstance(last, str) or not last or last[-1]["type"] != "tool_result":
+        return
+    names = {
+        block["id"]: block["name"]
+        for message in messages
+        if message["role"] == "assistant" and not isinstance(message["content"], str)
+        for block in message["content"]
+        if block["type"] == "tool_use"
+    }
+    for block in last:
+        if block["type"] == "tool_result":
+            yield ToolResult(names.get(block["tool_use_id"], ""), _text(block.get("content") or ""))

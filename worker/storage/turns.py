@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     Integer,
+    Uuid,
     and_,
     bindparam,
     case,
@@ -145,13 +146,15 @@ def seconds(value: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.make_interval(0, 0, 0, 0, 0, 0, value)
 
 
-def at_head_of_line() -> ColumnElement[bool]:
+def at_head_of_line(
+    session_id: ColumnElement[UUID] = turns.c.session_id, position: ColumnElement[int] = turns.c.position
+) -> ColumnElement[bool]:
     """No turn of the same session stands before this one: neither a pending one nor the running one."""
     earlier = turns.alias("earlier")
     return ~exists().where(
-        earlier.c.session_id == turns.c.session_id,
+        earlier.c.session_id == session_id,
         earlier.c.status.in_(("pending", "running")),
-        earlier.c.position < turns.c.position,
+        earlier.c.position < position,
     )
 
 
@@ -195,7 +198,11 @@ _TAKE_PLACE = (
     )
     .returning(sessions.c.last_position, sessions.c.revision, sessions.c.last_sequence)
 )
-_INSERT_TURN = insert(turns).returning(turns.c.created_at, at_head_of_line().label("claimable"))
+_INSERT_TURN = insert(turns).returning(
+    turns.c.created_at,
+    # A subquery in RETURNING does not see the inserted row, so it is told the place it asks about.
+    at_head_of_line(bindparam("b_session_id", type_=Uuid), bindparam("b_position", type_=Integer)).label("claimable"),
+)
 
 _CLAIM = (
     update(turns)
@@ -331,6 +338,8 @@ async def enqueue_turn(
             "organization_id": organization_id,
             "session_id": session_id,
             "position": place.last_position,
+            "b_session_id": session_id,
+            "b_position": place.last_position,
             "opening": opening,
             "user_messages": [{"text": message} for message in user_messages],
             "external_id": external_id,

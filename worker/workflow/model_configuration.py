@@ -38,7 +38,7 @@ class SecretReference(BaseModel):
         if (self.secret is None) == (self.environment is None):
             raise PydanticCustomError(
                 "secret_reference",
-                'A secret reference names one place: {{"secret": "NAME"}} or {{"environment": "NAME"}}.',
+                'A secret reference names one place: {"secret": "NAME"} or {"environment": "NAME"}.',
             )
         return self
 
@@ -48,7 +48,7 @@ def _refuse_plaintext(value: object) -> object:
         raise PydanticCustomError(
             "plaintext_secret",
             "A key may not stand in a configuration. Store it as a secret of the organization "
-            '(`turn-worker config set`) and refer to it by name: {{"secret": "NAME"}}.',
+            '(`turn-worker config set`) and refer to it by name: {"secret": "NAME"}.',
         )
     return value
 

@@ -18,6 +18,7 @@ from worker.embedded.server import EmbeddedServer
 
 _NAME = "turn_worker"  # of the user and of the database
 _BUILTIN_LOCALES_SINCE = 17
+_PING_SECONDS = 5
 
 
 class EmbeddedPostgres(EmbeddedServer):
@@ -87,11 +88,8 @@ class EmbeddedPostgres(EmbeddedServer):
             options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if not self._durable:
             options.append("--no-sync")
-        initdb = self._program(unfinished, [programs / "initdb", "-D", unfinished, *options], log)
-        try:
+        with self._program(unfinished, [programs / "initdb", "-D", unfinished, *options], log) as initdb:
             status = initdb.wait()
-        finally:
-            initdb.stop()
         if status != 0:
             raise self._start_failed(f"could not create its data (initdb ended with status {status})")
         unfinished.rename(self._data)
@@ -112,13 +110,16 @@ class EmbeddedPostgres(EmbeddedServer):
         )
 
     def _is_ready(self) -> bool:
-        return pq.PGconn.ping(self.database_url("postgres").encode()) == pq.Ping.OK
+        return pq.PGconn.ping(f"{self.url}?connect_timeout={_PING_SECONDS}".encode()) == pq.Ping.OK
 
     def _run(self) -> None:
         super()._run()
-        with psycopg.connect(self.database_url("postgres"), autocommit=True) as connection:
-            if connection.execute("SELECT FROM pg_database WHERE datname = %s", [_NAME]).fetchone() is None:
-                connection.execute(f"CREATE DATABASE {_NAME}")
+        try:
+            with psycopg.connect(self.database_url("postgres"), autocommit=True) as connection:
+                if connection.execute("SELECT FROM pg_database WHERE datname = %s", [_NAME]).fetchone() is None:
+                    connection.execute(f"CREATE DATABASE {_NAME}")
+        except psycopg.Error as error:
+            raise self._start_failed(f"refused its own user ({str(error).strip()})") from error
 
 
 def _postgres_accepts_this_user() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,8 @@ class ChildProcess:
     the kernel closes the pipe when this process ends. It works alike on every POSIX system and whichever thread
     started the child (unlike `PR_SET_PDEATHSIG`, which is Linux only and fires when that thread ends).
 
-    Constructing it starts the program.
+    Constructing it starts the program; as a context manager it stops it in the end. A copy of this process made by
+    fork alone shares the pipe: the child then lives until both have ended.
     """
 
     def __init__(
@@ -80,6 +81,12 @@ class ChildProcess:
         if self._process.stdin is not None:
             _write(self._process.stdin, feed)
             self._process.stdin.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def pid(self) -> int:

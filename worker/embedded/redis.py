@@ -6,6 +6,8 @@ import signal
 from typing import TYPE_CHECKING
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker.embedded.binaries import find_redis
 from worker.embedded.process import ChildProcess
@@ -13,6 +15,8 @@ from worker.embedded.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_PING_SECONDS = 5
 
 
 class EmbeddedRedis(EmbeddedServer):
@@ -48,10 +52,11 @@ class EmbeddedRedis(EmbeddedServer):
         )
 
     def _is_ready(self) -> bool:
-        with redis.Redis.from_url(self.url) as client:
+        once = Retry(NoBackoff(), retries=0)
+        with redis.Redis.from_url(self.url, socket_timeout=_PING_SECONDS, retry=once) as client:
             try:
                 return bool(client.ping())
-            except (redis.ConnectionError, redis.exceptions.BusyLoadingError):
+            except (redis.ConnectionError, redis.TimeoutError):
                 return False
 
 

@@ -7,10 +7,10 @@ import socket
 import sys
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
+from worker.embedded.data_dir import DataFolder
 from worker.embedded.errors import EmbeddedServerError, ServerStartFailed
-from worker.embedded.folder import DataFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ class EmbeddedServer(ABC):
     which is made up once and kept in the data folder. It stops when this process ends, however it ends.
     """
 
-    name: str
+    name: ClassVar[str]
 
     def __init__(self, data_dir: Path, *, port: int | None = None) -> None:
         """Describe the server; nothing is started yet.
@@ -48,6 +48,11 @@ class EmbeddedServer(ABC):
     @abstractmethod
     def url(self) -> str:
         """Where and as whom to connect, password included. Known once it was started, and the same ever after."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has neither been stopped nor ended by itself."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -70,10 +75,11 @@ class EmbeddedServer(ABC):
             ServerStartFailed: it did not come up; the message quotes its log.
             EmbeddedServerError: the folder or the port cannot be used, or it is running already.
         """
-        if self._process is not None:
-            raise EmbeddedServerError(f"The embedded {self.name} is running already (process {self._process.pid}).")
-        self._folder.acquire()
+        if self.is_running:
+            raise EmbeddedServerError(f"The embedded {self.name} is running already (process {self.pid}).")
+        self._end_process()
         try:
+            self._folder.acquire()
             self._password = self._folder.password()
             self._reserve_port()
             self._run()
@@ -87,12 +93,11 @@ class EmbeddedServer(ABC):
         if self._reservation is not None:
             self._reservation.close()
             self._reservation = None
-        self._folder.release()
 
     def restart(self) -> None:
-        """Stop the server if it still runs, and start it again on the same data and the same port."""
+        """Stop the server, or clear up after its crash, and start it again on the same data and the same port."""
         self._end_process()
-        self._run()
+        self.start()
 
     def __enter__(self) -> Self:
         self.start()
@@ -142,8 +147,12 @@ class EmbeddedServer(ABC):
         if self._process is not None:
             self._process.stop()
             self._process = None
+        # Let go of even for a restart: to take it again waits for what a crash of the server may have left running.
+        self._folder.release()
 
     def _reserve_port(self) -> None:
+        if self._reservation is not None:
+            return
         # On Linux two sockets that both set SO_REUSEADDR, as the servers do, may be bound to one port as long as only
         # one of them listens. Holding ours keeps the port from being given to anyone else before the server
         # listens and while it restarts.

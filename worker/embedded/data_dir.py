@@ -54,6 +54,10 @@ class DataFolder:
         return self._lock
 
     @property
+    def _lock_file(self) -> Path:
+        return self.path / "lock"
+
+    @property
     def password_file(self) -> Path:
         """The file that holds the server's password."""
         return self.path / "password"
@@ -67,17 +71,17 @@ class DataFolder:
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._take(lock)
+            except BaseException:
+                os.close(lock)
+                raise
         except OSError as error:
             raise EmbeddedServerError(
                 f"The data folder {self.path} cannot be used: {error.strerror}. "
                 "Set TURN_WORKER_DATA_DIR to a folder that this user can write to."
             ) from error
-        try:
-            self._wait_for(lock)
-        except BaseException:
-            os.close(lock)
-            raise
         self._lock = lock
 
     def release(self) -> None:
@@ -97,24 +101,26 @@ class DataFolder:
         unfinished.write_text(secrets.token_hex(24))
         return unfinished.replace(self.password_file).read_text()
 
-    def _wait_for(self, lock: int) -> None:
+    def _take(self, lock: int) -> None:
         deadline = time.monotonic() + _LEFTOVER_SECONDS
         while True:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(lock, 20, 0).decode()
-                if (holder and _is_alive(int(holder))) or time.monotonic() > deadline:
-                    raise DataFolderInUse(
-                        f"The data folder {self.path} is in use by "
-                        + (f"process {holder}" if holder else "another process")
-                        + ". Stop that one first, or choose another folder (TURN_WORKER_DATA_DIR)."
-                    ) from None
-                time.sleep(0.02)
-            else:
-                os.ftruncate(lock, 0)
-                os.pwrite(lock, str(os.getpid()).encode(), 0)
-                return
+                break
+            holder = os.pread(lock, 20, 0).decode()
+            if holder and _is_alive(int(holder)):
+                raise DataFolderInUse(
+                    f"The data folder {self.path} is in use by process {holder}. "
+                    "Stop that one first, or choose another folder (TURN_WORKER_DATA_DIR)."
+                )
+            if time.monotonic() > deadline:
+                raise DataFolderInUse(
+                    f"A server that an earlier process left behind still works on the data folder {self.path}. "
+                    f"End it first (`fuser {self._lock_file}` names it)."
+                )
+            time.sleep(0.02)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
 
 
 def _is_alive(pid: int) -> bool:

@@ -1,0 +1,399 @@
+"""What the API shows of sessions, turns and events. Reads only; nothing here locks anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, bindparam, func, select, tuple_
+
+from worker.conversation.usage import LLMUsage, Usage, usage_key
+from worker.storage.schema import outbox, sessions, turns, usage_entries, workflow_definitions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Row, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+TERMINAL_STATUSES = ("completed", "failed", "cancelled")
+"""A turn in one of these never changes again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session.
+
+    Attributes:
+        definition_number: Which of its workflow's definitions it keeps to its end.
+        gathered_context: What the conversation has learned up to its head.
+        last_sequence: The number of the last event in its log; 0 for none.
+    """
+
+    id: UUID
+    organization_id: UUID
+    workflow_id: UUID
+    definition_number: int
+    external_id: str | None
+    metadata: dict[str, Any]
+    state: str
+    end_reason: str | None
+    initial_context: dict[str, Any]
+    gathered_context: dict[str, Any]
+    current_node_id: str | None
+    head_turn_id: UUID | None
+    revision: int
+    last_sequence: int
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnView:
+    """A turn, with its session's state and revision.
+
+    Attributes:
+        user_messages: The texts it answers; none for an opening turn.
+        available_at: Before this time it is not tried (again).
+        error: Why it failed, or why its last attempt did if it waits for the next one.
+        usage: What all its attempts used, in the form of `worker.conversation.usage`.
+    """
+
+    id: UUID
+    organization_id: UUID
+    session_id: UUID
+    session_state: str
+    revision: int
+    position: int
+    parent_turn_id: UUID | None
+    status: str
+    opening: bool
+    user_messages: list[str]
+    assistant_text: str | None
+    error: dict[str, Any] | None
+    attempt: int
+    usage: dict[str, Any]
+    external_id: str | None
+    metadata: dict[str, Any]
+    created_at: datetime
+    available_at: datetime
+    first_claimed_at: datetime | None
+    claimed_at: datetime | None
+    assistant_created_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """An event of a session's log."""
+
+    sequence: int
+    type: str
+    session_id: UUID
+    turn_id: UUID | None
+    payload: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """A piece of the log of a session, or of what is about one of its turns.
+
+    Attributes:
+        events: In the order of their numbers.
+        finished: There are no further events, and there will be none.
+    """
+
+    organization_id: UUID
+    session_id: UUID
+    revision: int
+    events: list[EventView]
+    finished: bool
+
+
+_SESSION = (
+    select(
+        sessions,
+        workflow_definitions.c.number.label("definition_number"),
+        turns.c.checkpoint.label("head_checkpoint"),
+    )
+    .join(
+        workflow_definitions,
+        and_(
+            workflow_definitions.c.id == sessions.c.definition_id,
+            workflow_definitions.c.organization_id == sessions.c.organization_id,
+        ),
+    )
+    .outerjoin(
+        turns, and_(turns.c.id == sessions.c.head_turn_id, turns.c.organization_id == sessions.c.organization_id)
+    )
+    .where(sessions.c.organization_id == bindparam("organization_id"))
+)
+_GET_SESSION = _SESSION.where(sessions.c.id == bindparam("session_id"))
+
+
+def _usage() -> Any:
+    counts = (
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+    )
+    per_model = (
+        select(
+            func.json_build_array(
+                usage_entries.c.processor,
+                usage_entries.c.model,
+                *(func.sum(usage_entries.c[count]) for count in counts),
+            ).label("used")
+        )
+        .where(usage_entries.c.turn_id == turns.c.id, usage_entries.c.organization_id == turns.c.organization_id)
+        .group_by(usage_entries.c.processor, usage_entries.c.model)
+        .order_by(usage_entries.c.processor, usage_entries.c.model)
+        .correlate(turns)
+        .subquery()
+    )
+    return select(func.json_agg(per_model.c.used)).scalar_subquery()
+
+
+_TURN = (
+    select(
+        turns.c.id,
+        turns.c.organization_id,
+        turns.c.session_id,
+        sessions.c.state.label("session_state"),
+        sessions.c.revision,
+        turns.c.position,
+        turns.c.parent_turn_id,
+        turns.c.status,
+        turns.c.opening,
+        turns.c.user_messages,
+        turns.c.assistant_text,
+        turns.c.error,
+        turns.c.attempt,
+        turns.c.external_id,
+        turns.c["metadata"],
+        turns.c.created_at,
+        turns.c.available_at,
+        turns.c.first_claimed_at,
+        turns.c.claimed_at,
+        turns.c.assistant_created_at,
+        turns.c.ended_at,
+        _usage().label("used"),
+    )
+    .join(
+        sessions,
+        and_(sessions.c.id == turns.c.session_id, sessions.c.organization_id == turns.c.organization_id),
+    )
+    .where(turns.c.organization_id == bindparam("organization_id"))
+)
+_GET_TURN = _TURN.where(turns.c.id == bindparam("turn_id"))
+_LIST_TURNS = (
+    _TURN.where(turns.c.session_id == bindparam("session_id"), turns.c.position > bindparam("after"))
+    .order_by(turns.c.position)
+    .limit(bindparam("limit"))
+)
+
+# One statement, so one snapshot: a log that is finished is also complete.
+_EVENT_COLUMNS = (
+    outbox.c.sequence,
+    outbox.c.type,
+    outbox.c.turn_id,
+    outbox.c.payload,
+    outbox.c.created_at,
+)
+_SESSION_EVENTS = (
+    select(
+        sessions.c.organization_id,
+        sessions.c.id.label("session_id"),
+        sessions.c.revision,
+        (sessions.c.state == "completed").label("over"),
+        *_EVENT_COLUMNS,
+    )
+    .outerjoin(
+        outbox,
+        and_(
+            outbox.c.session_id == sessions.c.id,
+            outbox.c.organization_id == sessions.c.organization_id,
+            outbox.c.sequence > bindparam("after"),
+        ),
+    )
+    .where(sessions.c.id == bindparam("session_id"), sessions.c.organization_id == bindparam("organization_id"))
+    .order_by(outbox.c.sequence)
+    .limit(bindparam("limit"))
+)
+_TURN_EVENTS = (
+    select(
+        turns.c.organization_id,
+        turns.c.session_id,
+        sessions.c.revision,
+        turns.c.status.in_(TERMINAL_STATUSES).label("over"),
+        *_EVENT_COLUMNS,
+    )
+    .join(
+        sessions,
+        and_(sessions.c.id == turns.c.session_id, sessions.c.organization_id == turns.c.organization_id),
+    )
+    .outerjoin(
+        outbox,
+        and_(
+            outbox.c.turn_id == turns.c.id,
+            outbox.c.organization_id == turns.c.organization_id,
+            outbox.c.sequence > bindparam("after"),
+        ),
+    )
+    .where(turns.c.id == bindparam("turn_id"), turns.c.organization_id == bindparam("organization_id"))
+    .order_by(outbox.c.sequence)
+    .limit(bindparam("limit"))
+)
+
+
+async def get_session(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> SessionView | None:
+    """One session; None if the organization has no such one."""
+    result = await connection.execute(_GET_SESSION, {"organization_id": organization_id, "session_id": session_id})
+    row = result.one_or_none()
+    return None if row is None else _session(row)
+
+
+async def list_sessions(
+    connection: AsyncConnection,
+    *,
+    organization_id: UUID,
+    limit: int,
+    state: str | None = None,
+    workflow_id: UUID | None = None,
+    external_id: str | None = None,
+    after: tuple[datetime, UUID] | None = None,
+) -> list[SessionView]:
+    """The organization's sessions that fit, newest first.
+
+    Args:
+        after: `(created_at, id)` of the last one of the page before.
+    """
+    statement: Select[*tuple[Any, ...]] = _SESSION.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(
+        limit
+    )
+    if state is not None:
+        statement = statement.where(sessions.c.state == state)
+    if workflow_id is not None:
+        statement = statement.where(sessions.c.workflow_id == workflow_id)
+    if external_id is not None:
+        statement = statement.where(sessions.c.external_id == external_id)
+    if after is not None:
+        statement = statement.where(tuple_(sessions.c.created_at, sessions.c.id) < tuple_(*after))
+    rows = await connection.execute(statement, {"organization_id": organization_id})
+    return [_session(row) for row in rows]
+
+
+async def get_turn(connection: AsyncConnection, *, organization_id: UUID, turn_id: UUID) -> TurnView | None:
+    """One turn; None if the organization has no such one."""
+    result = await connection.execute(_GET_TURN, {"organization_id": organization_id, "turn_id": turn_id})
+    row = result.one_or_none()
+    return None if row is None else _turn(row)
+
+
+async def list_turns(
+    connection: AsyncConnection, *, organization_id: UUID, session_id: UUID, limit: int, after: int = 0
+) -> list[TurnView]:
+    """A session's turns behind position `after`, in the order of its line; all branches of its tree."""
+    rows = await connection.execute(
+        _LIST_TURNS,
+        {"organization_id": organization_id, "session_id": session_id, "after": after, "limit": limit},
+    )
+    return [_turn(row) for row in rows]
+
+
+async def session_events(
+    connection: AsyncConnection, *, organization_id: UUID, session_id: UUID, after: int, limit: int
+) -> EventLog | None:
+    """Up to `limit` events of a session with numbers above `after`; None if the organization has no such session."""
+    result = await connection.execute(
+        _SESSION_EVENTS,
+        {"organization_id": organization_id, "session_id": session_id, "after": after, "limit": limit},
+    )
+    return _log(result.all(), limit)
+
+
+async def turn_events(
+    connection: AsyncConnection, *, organization_id: UUID, turn_id: UUID, after: int, limit: int
+) -> EventLog | None:
+    """The same for the events that are about one turn; None if the organization has no such turn."""
+    result = await connection.execute(
+        _TURN_EVENTS, {"organization_id": organization_id, "turn_id": turn_id, "after": after, "limit": limit}
+    )
+    return _log(result.all(), limit)
+
+
+def _session(row: Row[*tuple[Any, ...]]) -> SessionView:
+    checkpoint = row.head_checkpoint or row.checkpoint or {}
+    return SessionView(
+        id=row.id,
+        organization_id=row.organization_id,
+        workflow_id=row.workflow_id,
+        definition_number=row.definition_number,
+        external_id=row.external_id,
+        metadata=row.metadata,
+        state=row.state,
+        end_reason=row.end_reason,
+        initial_context=row.initial_context,
+        gathered_context=checkpoint.get("gathered_context") or {},
+        current_node_id=checkpoint.get("current_node_id"),
+        head_turn_id=row.head_turn_id,
+        revision=row.revision,
+        last_sequence=row.last_sequence,
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+    )
+
+
+def _turn(row: Row[*tuple[Any, ...]]) -> TurnView:
+    ended, claimed = row.ended_at, row.claimed_at
+    usage = Usage(
+        llm={usage_key(processor, model): LLMUsage(*counts) for processor, model, *counts in row.used or ()},
+        call_duration_seconds=(ended - claimed).total_seconds() if ended and claimed else 0.0,
+    )
+    return TurnView(
+        id=row.id,
+        organization_id=row.organization_id,
+        session_id=row.session_id,
+        session_state=row.session_state,
+        revision=row.revision,
+        position=row.position,
+        parent_turn_id=row.parent_turn_id,
+        status=row.status,
+        opening=row.opening,
+        user_messages=[message["text"] for message in row.user_messages],
+        assistant_text=row.assistant_text,
+        error=row.error,
+        attempt=row.attempt,
+        usage=usage.to_json(),
+        external_id=row.external_id,
+        metadata=row.metadata,
+        created_at=row.created_at,
+        available_at=row.available_at,
+        first_claimed_at=row.first_claimed_at,
+        claimed_at=row.claimed_at,
+        assistant_created_at=row.assistant_created_at,
+        ended_at=row.ended_at,
+    )
+
+
+def _log(rows: Sequence[Row[*tuple[Any, ...]]], limit: int) -> EventLog | None:
+    if not rows:
+        return None
+    first = rows[0]
+    events = [
+        EventView(row.sequence, row.type, row.session_id, row.turn_id, row.payload, row.created_at)
+        for row in rows
+        if row.sequence is not None
+    ]
+    return EventLog(
+        organization_id=first.organization_id,
+        session_id=first.session_id,
+        revision=first.revision,
+        events=events,
+        finished=first.over and len(events) < limit,
+    )

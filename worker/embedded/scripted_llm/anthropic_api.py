@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from worker.embedded.scripted_llm import anthropic_wire
+from worker.embedded.scripted_llm.anthropic_body import check_body
 from worker.embedded.scripted_llm.errors import ApiError
 from worker.embedded.scripted_llm.request import ModelRequest, ToolResult, estimated_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from worker.embedded.scripted_llm.answer import Answer
     from worker.embedded.scripted_llm.script import Script
@@ -24,14 +25,18 @@ class AnthropicApi:
         """Return the value of `x-api-key`, or the bearer token."""
         return headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
 
-    def check(self, headers: Mapping[str, str], api_key: str, body: Any, script: Script) -> None:
-        """Refuse what the real API refuses."""
+    def authenticate(self, headers: Mapping[str, str], api_key: str, script: Script) -> None:
+        """Refuse a caller without a key or with one the script rejects."""
         if not api_key:
             raise ApiError(401, "x-api-key header is required")
         if api_key in script.rejected_keys:
             raise ApiError(401, "invalid x-api-key")
         if "anthropic-version" not in headers:
             raise ApiError(400, "anthropic-version: header is required")
+
+    def check(self, body: object, script: Script) -> None:
+        """Refuse a body the real API refuses."""
+        check_body(body, allow_prefill=script.allow_prefill)
 
     def read(self, body: dict[str, Any], size: int) -> ModelRequest:
         """Reduce a checked body of `size` bytes to what a script can depend on."""
@@ -43,11 +48,16 @@ class AnthropicApi:
                 text for message in messages if message["role"] == "user" and (text := _text(message["content"]))
             ),
             tools=frozenset(tool["name"] for tool in body.get("tools") or ()),
-            tool_results=tuple(_final_tool_results(messages)),
+            tool_results=_final_tool_results(messages),
             stream=bool(body.get("stream")),
             include_usage=True,
             input_tokens=estimated_tokens(size),
         )
+
+    def count_tokens(self, raw: bytes, body: object, script: Script) -> bytes:
+        """Return the answer to `POST /v1/messages/count_tokens`."""
+        check_body(body, allow_prefill=script.allow_prefill, counting=True)
+        return b'{"input_tokens":%d}' % estimated_tokens(len(raw))
 
     def reply(self, answer: Answer, request: ModelRequest) -> bytes:
         """Return a reply that is not streamed."""
@@ -73,11 +83,16 @@ def _text(content: str | list[Any]) -> str:
     return "\n".join(block["text"] for block in content if block["type"] == "text")
 
 
-def _final_tool_results(messages: list[dict[str, Any]]) -> Iterable[ToolResult]:
-    """Yield the results that the request ends with; after them nobody has said anything."""
-    last = messages[-1]["content"]
-    if messages[-1]["role"] != "user" or isinstance(last, str) or not last or last[-1]["type"] != "tool_result":
-        return
+def _final_tool_results(messages: list[dict[str, Any]]) -> tuple[ToolResult, ...]:
+    """Return the results that the request ends with; after them nobody has said anything."""
+    blocks: list[dict[str, Any]] = []
+    for message in reversed(messages):
+        if message["role"] != "user":
+            break
+        content = message["content"]
+        blocks[:0] = [{"type": "text"}] if isinstance(content, str) else content
+    if not blocks or blocks[-1]["type"] != "tool_result":
+        return ()
     names = {
         block["id"]: block["name"]
         for message in messages
@@ -85,6 +100,8 @@ def _final_tool_results(messages: list[dict[str, Any]]) -> Iterable[ToolResult]:
         for block in message["content"]
         if block["type"] == "tool_use"
     }
-    for block in last:
-        if block["type"] == "tool_result":
-            yield ToolResult(names.get(block["tool_use_id"], ""), _text(block.get("content") or ""))
+    return tuple(
+        ToolResult(names[block["tool_use_id"]], _text(block.get("content") or ""))
+        for block in blocks
+        if block["type"] == "tool_result"
+    )

@@ -22,8 +22,12 @@ class Api(Protocol):
         """Return the caller's key, or an empty text."""
         ...
 
-    def check(self, headers: Mapping[str, str], api_key: str, body: Any, script: Script) -> None:
-        """Raise `ApiError` for what the real API refuses: credentials, headers, then the body."""
+    def authenticate(self, headers: Mapping[str, str], api_key: str, script: Script) -> None:
+        """Raise `ApiError` for a caller the real API does not let in."""
+        ...
+
+    def check(self, body: object, script: Script) -> None:
+        """Raise `ApiError` for a body the real API refuses."""
         ...
 
     def read(self, body: dict[str, Any], size: int) -> ModelRequest:

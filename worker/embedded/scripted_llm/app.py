@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,7 +15,9 @@ from aiohttp import web
 
 from worker.embedded.scripted_llm.answer import Play, compose
 from worker.embedded.scripted_llm.anthropic_api import AnthropicApi
+from worker.embedded.scripted_llm.control import control_routes
 from worker.embedded.scripted_llm.errors import ApiError
+from worker.embedded.scripted_llm.openai_api import OpenAIApi
 from worker.embedded.scripted_llm.recorder import RecordedRequest
 
 if TYPE_CHECKING:
@@ -51,30 +54,32 @@ class ScriptedApp:
     def application(self) -> web.Application:
         """Return the aiohttp application."""
         application = web.Application(client_max_size=MAX_REQUEST_BYTES)
-        anthropic = AnthropicApi()
-
-        async def messages(http: web.Request) -> web.StreamResponse:
-            return await self._serve(http, anthropic)
-
-        application.router.add_post("/v1/messages", messages)
+        application.add_routes(
+            [
+                web.post("/v1/messages", partial(self._serve, AnthropicApi())),
+                web.post("/v1/messages/count_tokens", self._count_tokens),
+                web.post("/v1/chat/completions", partial(self._serve, OpenAIApi())),
+                *control_routes(self, self._recorder),
+                web.route("*", "/{path:.*}", _not_found),
+            ]
+        )
         return application
 
-    async def _serve(self, http: web.Request, api: Api) -> web.StreamResponse:
-        request_id = f"req_{uuid4().hex[:24]}"
-        headers = {name.lower(): value for name, value in http.headers.items()}
+    async def _serve(self, api: Api, http: web.Request) -> web.StreamResponse:
+        request_id = _request_id()
+        headers = _headers(http)
         recorded = RecordedRequest(
-            number=0,
             path=http.path,
             headers={name: value for name, value in headers.items() if name not in _CREDENTIAL_HEADERS},
             api_key=api.api_key(headers),
-            body={},
         )
         try:
+            api.authenticate(headers, recorded.api_key, self._play.script)
             raw = await _body(http)
             body = _parsed(raw)
             if isinstance(body, dict):
                 recorded.body = body
-            api.check(headers, recorded.api_key, body, self._play.script)
+            api.check(body, self._play.script)
         except ApiError as error:
             recorded.refused = str(error)
             self._recorder.add(recorded)
@@ -89,6 +94,16 @@ class ScriptedApp:
         except (asyncio.CancelledError, ConnectionError):
             self._recorder.mark_client_gone(recorded)
             raise
+
+    async def _count_tokens(self, http: web.Request) -> web.Response:
+        api, request_id, headers = AnthropicApi(), _request_id(), _headers(http)
+        try:
+            api.authenticate(headers, api.api_key(headers), self._play.script)
+            raw = await _body(http)
+            body = api.count_tokens(raw, _parsed(raw), self._play.script)
+        except ApiError as error:
+            return _error_response(api, error, request_id)
+        return web.Response(body=body, content_type="application/json", headers={api.request_id_header: request_id})
 
     async def _answer(
         self, http: web.Request, api: Api, request: ModelRequest, rule: Rule, request_id: str
@@ -130,7 +145,7 @@ class ScriptedApp:
             chunks, end = chunks[: rule.error.after_chunks], api.error_event(_scripted_error(rule.error))
         elif rule.break_after is not None:
             chunks, end = chunks[: rule.break_after], b""
-        if rule.hold:
+        if rule.hold and rule.hold_after:
             await response.write(b"".join(chunks[: rule.hold_after]))
             await self._gates[rule.hold].wait()
             chunks = chunks[rule.hold_after :]
@@ -144,6 +159,18 @@ class ScriptedApp:
             return _hang_up(http, response)
         await response.write_eof(b"".join([*chunks, end]))
         return response
+
+
+async def _not_found(http: web.Request) -> web.Response:
+    return _error_response(AnthropicApi(), ApiError(404, f"Not Found: {http.method} {http.path}"), _request_id())
+
+
+def _request_id() -> str:
+    return f"req_{uuid4().hex[:24]}"
+
+
+def _headers(http: web.Request) -> dict[str, str]:
+    return {name.lower(): value for name, value in http.headers.items()}
 
 
 async def _body(http: web.Request) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 class RecordedRequest:
     """One request as it arrived, and what became of it."""
 
-    number: int
-    """Its place in the order of arrival, from 1."""
     path: str
     headers: dict[str, str]
     """The HTTP headers, names in lower case, without the credential."""
-    api_key: str
-    body: dict[str, Any]
+    api_key: str = field(repr=False)
+    body: dict[str, Any] = field(default_factory=dict)
     """The parsed JSON; empty when it was not a JSON object."""
+    number: int = 0
+    """Its place in the order of arrival, from 1."""
     model: str = ""
     system: str = ""
     user_text: str = ""
@@ -39,6 +39,10 @@ class RecordedRequest:
     """Why it was refused, when it breaks a rule of the API."""
     client_gone: bool = False
     """The caller closed the connection before the whole answer was sent."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything but the credential, ready for JSON."""
+        return asdict(self) | {"api_key": None, "tools": sorted(self.tools)}
 
 
 class Recorder:

@@ -150,7 +150,7 @@ class Rule(_ScriptPart):
     """Streaming: wait this long before each chunk."""
     chunk_characters: PositiveInt = 32
     """Streaming: how many characters of text, thinking or tool arguments one chunk carries."""
-    break_after: NonNegativeInt | None = None
+    break_after: PositiveInt | None = None
     """Streaming: close the connection after this many chunks, without the events that end a reply."""
 
     @model_validator(mode="after")

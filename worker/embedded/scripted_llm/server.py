@@ -35,7 +35,7 @@ class ScriptedLLM:
     """
 
     def __init__(
-        self, script: Script | None = None, *, host: str = "127.0.0.1", port: int = 0, keep_requests: int = 10_000
+        self, script: Script | None = None, *, host: str = "127.0.0.1", port: int = 0, keep_requests: int = 1_000
     ) -> None:
         self._script = script or Script()
         self._host = host

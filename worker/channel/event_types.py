@@ -1,0 +1,52 @@
+"""The documented `type`s of events on the channel, and what each says about its turn's status.
+
+The list is open: an event that a turn's execution produced travels as `turn.` and its own type (`turn.node_transition`,
+`turn.tool_call_started`, ...), and later versions add types. A subscriber ignores what it does not know.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TURN_ENQUEUED: Final = "turn.enqueued"
+"""A turn took its place in the session's line."""
+
+TURN_STARTED: Final = "turn.started"
+"""A worker claimed the turn."""
+
+TURN_RETRYING: Final = "turn.retrying"
+"""An attempt ended without a result; the turn waits to be claimed again."""
+
+TURN_COMPLETED: Final = "turn.completed"
+"""The answer is stored and the turn is the session's head."""
+
+TURN_FAILED: Final = "turn.failed"
+"""The turn will not be tried again; it carries a code and a message."""
+
+TURN_CANCELLED: Final = "turn.cancelled"
+"""The turn was called off, from outside or because its session ended."""
+
+SESSION_CREATED: Final = "session.created"
+"""A session began."""
+
+SESSION_REWOUND: Final = "session.rewound"
+"""The session's head moved back to an earlier turn."""
+
+SESSION_ENDED: Final = "session.ended"
+"""The session is over and takes no further turns."""
+
+STATUS_REPORTED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        TURN_ENQUEUED: "pending",
+        TURN_STARTED: "running",
+        TURN_RETRYING: "pending",
+        TURN_COMPLETED: "completed",
+        TURN_FAILED: "failed",
+        TURN_CANCELLED: "cancelled",
+    }
+)
+"""The turn's status after an event of this type; the other types do not change it."""

@@ -1,0 +1,1 @@
+"""What the program tells its operators: structured log lines under documented names, with secrets masked."""

@@ -1,0 +1,126 @@
+"""The names of log events and of their fields, in one place, so that searches and alerts can rely on them.
+
+A name here never changes its meaning. Every line also has `event`, `level`, `logger` and `timestamp` (RFC 3339, UTC),
+and inside a turn the four fields that say whose it is; a line about a failure has `exception` (the traceback).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Fields
+
+ORGANIZATION_ID: Final = "organization_id"
+"""Field: the organization that everything else on the line belongs to."""
+
+SESSION_ID: Final = "session_id"
+"""Field: the session."""
+
+TURN_ID: Final = "turn_id"
+"""Field: the turn."""
+
+ATTEMPT: Final = "attempt"
+"""Field: the attempt at the turn, from 1; the fencing token of everything it writes."""
+
+CODE: Final = "code"
+"""Field: the stable code of an error, as stored with the turn and returned by the API."""
+
+ERROR: Final = "error"
+"""Field: an error's message, secrets masked."""
+
+DURATION_SECONDS: Final = "duration_seconds"
+"""Field: how long it took, in seconds."""
+
+DELAY_SECONDS: Final = "delay_seconds"
+"""Field: how long it will be until the next try, in seconds."""
+
+COUNT: Final = "count"
+"""Field: how many turns, events or rows the line is about."""
+
+# A turn's life
+
+TURN_ENQUEUED: Final = "turn.enqueued"
+"""A turn was stored at the end of its session's line."""
+
+TURN_CLAIMED: Final = "turn.claimed"
+"""An attempt began in this process."""
+
+TURN_NOT_CLAIMABLE: Final = "turn.not_claimable"
+"""A ring was dropped: the turn is over, runs elsewhere, or is not at the head of its session's line."""
+
+TURN_COMPLETED: Final = "turn.completed"
+"""The attempt's result is committed."""
+
+TURN_RETRYING: Final = "turn.retrying"
+"""The attempt failed for now; the turn may be claimed again after `delay_seconds`."""
+
+TURN_FAILED: Final = "turn.failed"
+"""The turn failed for good, with its `code`."""
+
+TURN_CANCELLED: Final = "turn.cancelled"
+"""The turn was called off."""
+
+TURN_HANDED_BACK: Final = "turn.handed_back"
+"""This process is ending and gave the turn back; that counts against no budget."""
+
+TURN_WRITE_REFUSED: Final = "turn.write_refused"
+"""The attempt is no longer the turn's current one, so nothing it wrote was kept."""
+
+SESSION_ENDED: Final = "session.ended"
+"""A session is over."""
+
+# Leases
+
+LEASE_LOST: Final = "lease.lost"
+"""A turn this process was running is no longer its own; it was stopped here."""
+
+LEASE_RENEWAL_FAILED: Final = "lease.renewal_failed"
+"""The leases could not be renewed this time; they run on until they expire."""
+
+LEASE_LOOP_STALLED: Final = "lease.loop_stalled"
+"""The event loop makes no progress, so its leases are no longer renewed."""
+
+# Dispatch
+
+RING_FAILED: Final = "ring.failed"
+"""Celery could not be told of a claimable turn; a sweep will."""
+
+SWEEP_RANG: Final = "sweep.rang"
+"""A sweep rang `count` turns that nobody had taken up."""
+
+SWEEP_PUBLISHED: Final = "sweep.published"
+"""A sweep published `count` events that had not gone out after their commit."""
+
+SWEEP_FAILED: Final = "sweep.failed"
+"""A sweep could not do its work; the next one will try again."""
+
+USAGE_WRITE_FAILED: Final = "usage.write_failed"
+"""What LLM calls used could not be written yet; it is kept and written with the next calls' usage."""
+
+OUTBOX_MARK_FAILED: Final = "outbox.mark_failed"
+"""Published events could not be marked as such; a sweep will publish them once more."""
+
+# Channel
+
+CHANNEL_CONNECTED: Final = "channel.connected"
+"""This process follows the channel."""
+
+CHANNEL_LOST: Final = "channel.lost"
+"""This process hears nothing from the channel for the time being; it connects again by itself."""
+
+CHANNEL_MESSAGE_UNREADABLE: Final = "channel.message_unreadable"
+"""Somebody published something else on one of our channels."""
+
+CHANNEL_PUBLISH_FAILED: Final = "channel.publish_failed"
+"""Committed events could not be published now; a sweep will."""
+
+# Processes
+
+WORKER_STARTED: Final = "worker.started"
+"""A worker process takes turns."""
+
+WORKER_STOPPING: Final = "worker.stopping"
+"""A worker process takes no more turns and lets those running finish."""
+
+WORKER_STOPPED: Final = "worker.stopped"
+"""A worker process has nothing left to do and ends."""

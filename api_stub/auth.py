@@ -1,0 +1,43 @@
+"""Who is asking: an API key opens everything of its organization and nothing of any other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+from fastapi import Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api_stub.problems import Problem
+from worker.storage.organizations import authenticate
+
+if TYPE_CHECKING:
+    from api_stub.services import Services
+
+_bearer = HTTPBearer(
+    bearerFormat="twk_...",
+    scheme_name="ApiKey",
+    description="A key of your organization, made with `turn-worker keys create`.",
+    auto_error=False,
+)
+
+
+async def _organization(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> UUID:
+    if credentials is None:
+        raise _unauthorized("Bearer", "The request carries no API key. Send `Authorization: Bearer twk_...`.")
+    services: Services = request.app.state.services
+    async with services.database.statement() as connection:
+        organization_id = await authenticate(connection, credentials.credentials)
+    if organization_id is None:
+        raise _unauthorized('Bearer error="invalid_token"', "The API key is not known, or it was revoked.")
+    return organization_id
+
+
+OrganizationId = Annotated[UUID, Security(_organization)]
+"""As a parameter of a route: the organization whose key the request carries."""
+
+
+def _unauthorized(challenge: str, detail: str) -> Problem:
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": challenge})

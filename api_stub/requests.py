@@ -1,0 +1,220 @@
+"""What the API accepts: bodies read with a limit, checked whole, and every problem told at once."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
+from unicodedata import category
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from api_stub.problems import Problem, describe, invalid_request
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from worker.settings import Settings
+
+MAX_METADATA_BYTES: Final = 16_384
+MAX_CONTEXT_BYTES: Final = 262_144
+MAX_NAME_CHARS: Final = 255
+MAX_MESSAGES: Final = 50
+
+
+def _one_line(value: str) -> str:
+    if any(category(character) == "Cc" for character in value):
+        raise ValueError("It may not contain control characters or line breaks.")
+    return value
+
+
+def _user_text(value: str, info: ValidationInfo) -> str:
+    text = value.strip()
+    limit = info.context["max_text_chars"] if info.context else None
+    if not text:
+        raise ValueError("It is blank.")
+    if "\x00" in text:
+        raise ValueError("It contains a NUL character.")
+    if limit is not None and len(text) > limit:
+        raise ValueError(f"It has {len(text):,} characters; at most {limit:,} are accepted.")
+    return text
+
+
+def _json(*, limit: int | None = None) -> AfterValidator:
+    def check(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        try:
+            size = len(json.dumps(value, separators=(",", ":"), allow_nan=False))
+        except ValueError:
+            raise ValueError("It contains a number that is not finite, which JSON cannot express.") from None
+        if limit is not None and size > limit:
+            raise ValueError(f"It has {size:,} bytes as JSON; at most {limit:,} are accepted.")
+        return value
+
+    return AfterValidator(check)
+
+
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_CHARS),
+    AfterValidator(_one_line),
+]
+ExternalId = Annotated[
+    Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(_one_line)] | None,
+    Field(description=f"Your own name for it: one line of 1 to {MAX_NAME_CHARS} characters. It need not be unique."),
+]
+Metadata = Annotated[
+    dict[str, JsonValue],
+    _json(limit=MAX_METADATA_BYTES),
+    Field(description=f"Your own notes about it: a JSON object of at most {MAX_METADATA_BYTES:,} bytes."),
+]
+Definition = Annotated[dict[str, JsonValue], _json()]
+UserText = Annotated[str, AfterValidator(_user_text)]
+ExpectedRevision = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        description="The session's revision as you last saw it: a whole number. If it is another by now, nothing is "
+        "done and the answer is a 409.",
+    ),
+]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CreateWorkflow(_Body):
+    """A new workflow."""
+
+    name: Name = Field(description=f"One line of 1 to {MAX_NAME_CHARS} characters.", examples=["Front desk"])
+    definition: Definition = Field(
+        description='A JSON object: `{"graph": ..., "workflow_configurations": ...}`, or the bare graph that visual '
+        'editors export, `{"nodes": ..., "edges": ...}`.'
+    )
+
+
+class PutWorkflow(_Body):
+    """The next definition of a workflow. Sessions that exist keep theirs."""
+
+    definition: Definition = Field(description="A JSON object, as when the workflow was created.")
+    name: Name | None = Field(default=None, description="A new name for the workflow; without it, it keeps its own.")
+
+
+class CreateSession(_Body):
+    """A new conversation."""
+
+    initial_context: Annotated[dict[str, JsonValue], _json(limit=MAX_CONTEXT_BYTES)] = Field(
+        default_factory=dict,
+        description=f"Values for the templates of prompts: a JSON object of at most {MAX_CONTEXT_BYTES:,} bytes.",
+        examples=[{"patient_name": "Ada"}],
+    )
+    begins_with: Literal["agent", "user"] = Field(
+        default="agent",
+        description="Who speaks first: `agent` enqueues the opening turn at once; `user` waits for one.",
+    )
+    external_id: ExternalId = None
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class EnqueueTurn(_Body):
+    """What the user said: either one `text`, or several `messages` answered together."""
+
+    text: UserText | None = Field(
+        default=None,
+        description="What the user said: not blank, at most as long as TURN_WORKER_MAX_TEXT_CHARS allows.",
+        examples=["I would like an appointment on Friday."],
+    )
+    messages: Annotated[list[UserText], Field(min_length=1, max_length=MAX_MESSAGES)] | None = Field(
+        default=None, description=f"1 to {MAX_MESSAGES} texts, each as `text` is, in their order."
+    )
+    external_id: ExternalId = None
+    metadata: Metadata = Field(default_factory=dict)
+    expected_revision: ExpectedRevision = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if (self.text is None) == (self.messages is None):
+            raise ValueError("Give either `text` or `messages`.")
+        return self
+
+    @property
+    def user_messages(self) -> list[str]:
+        """The texts, one or more."""
+        return [self.text] if self.text is not None else list(self.messages or ())
+
+
+class EndSession(_Body):
+    """The end of a conversation."""
+
+    reason: Name = Field(
+        default="ended_by_request", description=f"Why it ends: one line of 1 to {MAX_NAME_CHARS} characters."
+    )
+    expected_revision: ExpectedRevision = None
+
+
+_Wanted = TypeVar("_Wanted", bound=_Body)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read a request's body, and no more of it than `limit` bytes.
+
+    Raises:
+        Problem: when it is larger.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
+    chunks = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def parse(request: Request, body: bytes, model: type[_Wanted], settings: Settings) -> _Wanted:
+    """Make of a body what `model` describes. An empty body stands for an empty object.
+
+    Raises:
+        Problem: naming everything that is wrong with it.
+    """
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if body and media_type != "application/json" and not media_type.endswith("+json"):
+        raise Problem("unsupported_media_type", f"The body is declared as {media_type!r}.")
+    try:
+        return model.model_validate_json(body or b"{}", context={"max_text_chars": settings.max_text_chars})
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+    if found[0]["type"] == "json_invalid":
+        raise Problem("malformed_json", f"{found[0]['ctx']['error']}.".capitalize())
+    raise invalid_request(
+        [describe(item, place="body", pointer=item["loc"], accepted=_accepted(model, item["loc"])) for item in found]
+    )
+
+
+def _accepted(model: type[_Body], location: tuple[int | str, ...]) -> str | None:
+    field: Any = model.model_fields.get(str(location[0])) if location else None
+    if field is not None:
+        return str(field.description)
+    return f"The fields are {', '.join(model.model_fields)}." if location else None
+
+
+def _too_large(limit: int) -> Problem:
+    # What is left of the body is not read, so the connection cannot be used for another request.
+    return Problem(
+        "body_too_large",
+        f"The body may have at most {limit:,} bytes.",
+        headers={"Connection": "close"},
+        limit_bytes=limit,
+    )

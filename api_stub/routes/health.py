@@ -1,0 +1,75 @@
+"""Whether the process lives, and whether it can answer requests."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter, Response
+
+from api_stub import schemas
+from api_stub.answers import respond
+from api_stub.services import Shared
+from worker.errors import TurnWorkerError
+from worker.storage.views import applied_revision
+
+if TYPE_CHECKING:
+    from api_stub.services import Services
+
+router = APIRouter(tags=["health"])
+
+_PATIENCE_SECONDS: Final = 2.0
+
+
+@router.get("/healthz", responses={200: {"description": "The process lives."}})
+async def alive() -> Response:
+    """Tell that the process lives, whatever the state of what it depends on."""
+    return respond({"status": "alive"})
+
+
+@router.get(
+    "/readyz",
+    responses={
+        200: {"model": schemas.Readiness, "description": "Requests can be answered."},
+        503: {"model": schemas.Readiness, "description": "A dependency that is needed is down."},
+    },
+)
+async def ready(services: Shared) -> Response:
+    """Tell whether requests can be answered, and name each dependency with its state.
+
+    PostgreSQL is needed. Without Redis turns are still accepted and read; they are begun later, and waits wake later.
+    """
+    trouble = await _database_trouble(services)
+    dependencies = {
+        "postgresql": _dependency(trouble, needed=True),
+        "redis": _dependency(
+            None if services.subscriber.connected else "The event channel is not connected.", needed=False
+        ),
+    }
+    if trouble is not None:
+        status = "unavailable"
+    elif services.subscriber.connected:
+        status = "ready"
+    else:
+        status = "degraded"
+    return respond({"status": status, "dependencies": dependencies}, 503 if trouble else 200)
+
+
+def _dependency(trouble: str | None, *, needed: bool) -> dict[str, object]:
+    return {"state": "down" if trouble else "up", "needed": needed, "detail": trouble}
+
+
+async def _database_trouble(services: Services) -> str | None:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS), services.database.statement() as connection:
+            revision = await applied_revision(connection)
+    except TimeoutError:
+        return f"PostgreSQL gave no answer within {_PATIENCE_SECONDS:g} s."
+    except TurnWorkerError:
+        return "PostgreSQL cannot be reached."
+    if revision != services.schema_revision:
+        return (
+            f"The schema is at revision {revision or 'none'}, this program needs {services.schema_revision}. "
+            "Run `turn-worker migrate`."
+        )
+    return None

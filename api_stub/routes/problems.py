@@ -1,0 +1,36 @@
+"""What each type of problem means: the pages that the `type` of an error leads to."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from starlette.exceptions import HTTPException
+
+from api_stub.answers import respond
+from api_stub.problems import CATALOGUE, ProblemType
+
+router = APIRouter(prefix="/problems", tags=["problems"])
+
+
+@router.get("", responses={200: {"description": "All types of problems."}})
+async def list_problems() -> Response:
+    """List every type of problem that this API answers with."""
+    return respond({"data": [_show(type_) for type_ in CATALOGUE.values()]})
+
+
+@router.get("/{name}", responses={200: {"description": "The type of problem."}})
+async def explain_problem(name: str) -> Response:
+    """Explain one type of problem."""
+    type_ = CATALOGUE.get(name.replace("-", "_"))
+    if type_ is None:
+        raise HTTPException(404)
+    return respond(_show(type_))
+
+
+def _show(type_: ProblemType) -> dict[str, object]:
+    return {
+        "type": type_.uri,
+        "code": type_.code,
+        "status": type_.status,
+        "title": type_.title,
+        "explanation": type_.explanation,
+    }

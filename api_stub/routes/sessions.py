@@ -1,0 +1,138 @@
+"""Sessions: conversations with an agent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api_stub import requests, schemas
+from api_stub.answers import Done, members, perform, respond
+from api_stub.auth import OrganizationId
+from api_stub.documentation import accepts, answers
+from api_stub.paging import Cursor, Limit, cursor_of_time, read_time
+from api_stub.services import Shared
+from worker.storage import sessions as storage
+from worker.storage import views
+from worker.storage.session_lock import SessionNotFound
+from worker.turns.dispatch import TurnReference
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+router = APIRouter(prefix="/v1", tags=["sessions"])
+
+
+@router.post(
+    "/workflows/{workflow_id}/sessions",
+    status_code=201,
+    responses=answers(
+        {201: (schemas.CreatedSession, "The session; if the agent speaks first, with its opening turn.")},
+        "workflow_not_found",
+        "idempotency_key_reused",
+        body=True,
+        located=True,
+    ),
+    openapi_extra=accepts(requests.CreateSession, required=False),
+)
+async def create_session(
+    request: Request, services: Shared, organization_id: OrganizationId, workflow_id: UUID
+) -> Response:
+    """Begin a conversation on the workflow's newest definition, which it keeps to its end."""
+    body = await requests.read_body(request, services.settings.max_body_bytes)
+    wanted = requests.parse(request, body, requests.CreateSession, services.settings)
+
+    async def create(connection: AsyncConnection) -> Done:
+        created = await storage.create_session(
+            connection,
+            organization_id=organization_id,
+            workflow_id=workflow_id,
+            initial_context=wanted.initial_context,
+            external_id=wanted.external_id,
+            metadata=wanted.metadata,
+            opening=wanted.begins_with == "agent",
+        )
+        session = await views.get_session(connection, organization_id=organization_id, session_id=created.session_id)
+        turn = created.opening_turn
+        return Done(
+            {
+                **members(session),
+                "opening_turn": turn and views.enqueued_turn(turn, organization_id=organization_id, opening=True),
+            },
+            201,
+            {"Location": f"/v1/sessions/{created.session_id}"},
+            events=turn.events if turn else (),
+            ring=[TurnReference(organization_id, turn.turn_id)] if turn else (),
+        )
+
+    return await perform(request, services, organization_id, body, create)
+
+
+@router.get("/sessions", responses=answers({200: (schemas.Page[schemas.Session], "Newest first.")}))
+async def list_sessions(
+    services: Shared,
+    organization_id: OrganizationId,
+    *,
+    state: Literal["running", "completed"] | None = None,
+    workflow_id: UUID | None = None,
+    external_id: Annotated[str | None, Query(min_length=1, max_length=requests.MAX_NAME_CHARS)] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """List the organization's sessions that fit every filter given."""
+    after = read_time(cursor)
+    async with services.database.statement() as connection:
+        found = await views.list_sessions(
+            connection,
+            organization_id=organization_id,
+            limit=limit,
+            state=state,
+            workflow_id=workflow_id,
+            external_id=external_id,
+            after=after,
+        )
+    following = cursor_of_time(found[-1].created_at, found[-1].id) if len(found) == limit else None
+    return respond({"data": found, "next_cursor": following})
+
+
+@router.get("/sessions/{session_id}", responses=answers({200: (schemas.Session, "The session.")}, "session_not_found"))
+async def get_session(services: Shared, organization_id: OrganizationId, session_id: UUID) -> Response:
+    """Read a session."""
+    async with services.database.statement() as connection:
+        session = await views.get_session(connection, organization_id=organization_id, session_id=session_id)
+    if session is None:
+        raise SessionNotFound(session_id)
+    return respond(session)
+
+
+@router.post(
+    "/sessions/{session_id}/end",
+    responses=answers(
+        {200: (schemas.Session, "The session, which is over.")},
+        "session_not_found",
+        "revision_conflict",
+        "idempotency_key_reused",
+        body=True,
+    ),
+    openapi_extra=accepts(requests.EndSession, required=False),
+)
+async def end_session(
+    request: Request, services: Shared, organization_id: OrganizationId, session_id: UUID
+) -> Response:
+    """End a session. Its pending and running turns are cancelled. One that is over already stays as it is."""
+    body = await requests.read_body(request, services.settings.max_body_bytes)
+    wanted = requests.parse(request, body, requests.EndSession, services.settings)
+
+    async def end(connection: AsyncConnection) -> Done:
+        ended = await storage.end_session(
+            connection,
+            organization_id=organization_id,
+            session_id=session_id,
+            reason=wanted.reason,
+            expected_revision=wanted.expected_revision,
+        )
+        session = await views.get_session(connection, organization_id=organization_id, session_id=session_id)
+        return Done(session, events=ended.events)
+
+    return await perform(request, services, organization_id, body, end)

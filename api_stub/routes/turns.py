@@ -1,0 +1,120 @@
+"""Turns: enqueued, read, waited for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api_stub import requests, schemas
+from api_stub.answers import Done, perform, respond
+from api_stub.auth import OrganizationId
+from api_stub.documentation import accepts, answers
+from api_stub.following import MAX_WAIT_SECONDS, wait_for_turn
+from api_stub.paging import Cursor, Limit, cursor_of_number, read_number
+from api_stub.problems import Problem
+from api_stub.services import Shared
+from worker.storage import turns as storage
+from worker.storage import views
+from worker.storage.session_lock import SessionNotFound
+from worker.turns.dispatch import TurnReference
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+router = APIRouter(prefix="/v1", tags=["turns"])
+
+
+@router.post(
+    "/sessions/{session_id}/turns",
+    status_code=202,
+    responses=answers(
+        {202: (schemas.Turn, "The turn is stored at the end of the session's line and will be answered.")},
+        "session_not_found",
+        "session_ended",
+        "revision_conflict",
+        "idempotency_key_reused",
+        body=True,
+        located=True,
+    ),
+    openapi_extra=accepts(requests.EnqueueTurn),
+)
+async def enqueue_turn(
+    request: Request, services: Shared, organization_id: OrganizationId, session_id: UUID
+) -> Response:
+    """Enqueue what the user said. Turns of a session are answered one after the other, in the order of this call."""
+    body = await requests.read_body(request, services.settings.max_body_bytes)
+    wanted = requests.parse(request, body, requests.EnqueueTurn, services.settings)
+
+    async def enqueue(connection: AsyncConnection) -> Done:
+        turn = await storage.enqueue_turn(
+            connection,
+            organization_id=organization_id,
+            session_id=session_id,
+            user_messages=wanted.user_messages,
+            external_id=wanted.external_id,
+            metadata=wanted.metadata,
+            expected_revision=wanted.expected_revision,
+        )
+        return Done(
+            views.enqueued_turn(
+                turn,
+                organization_id=organization_id,
+                user_messages=wanted.user_messages,
+                external_id=wanted.external_id,
+                metadata=wanted.metadata,
+            ),
+            202,
+            {"Location": f"/v1/turns/{turn.turn_id}"},
+            events=turn.events,
+            ring=[TurnReference(organization_id, turn.turn_id)] if turn.claimable else (),
+        )
+
+    return await perform(request, services, organization_id, body, enqueue)
+
+
+@router.get(
+    "/sessions/{session_id}/turns",
+    responses=answers({200: (schemas.TurnPage, "In the order of the session's line.")}, "session_not_found"),
+)
+async def list_turns(
+    services: Shared, organization_id: OrganizationId, session_id: UUID, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """List a session's turns."""
+    after = read_number(cursor)
+    async with services.database.statement() as connection:
+        found = await views.list_turns(
+            connection, organization_id=organization_id, session_id=session_id, limit=limit, after=after
+        )
+        if found:
+            revision = found[-1].revision
+        else:
+            session = await views.get_session(connection, organization_id=organization_id, session_id=session_id)
+            if session is None:
+                raise SessionNotFound(session_id)
+            revision = session.revision
+    following = cursor_of_number(found[-1].position) if len(found) == limit else None
+    return respond({"data": found, "next_cursor": following, "revision": revision})
+
+
+@router.get("/turns/{turn_id}", responses=answers({200: (schemas.Turn, "The turn as it is now.")}, "turn_not_found"))
+async def get_turn(
+    services: Shared,
+    organization_id: OrganizationId,
+    turn_id: UUID,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            allow_inf_nan=False,
+            description="Answer only when the turn has taken its final status, or after so many seconds; "
+            f"{MAX_WAIT_SECONDS:.0f} at most.",
+        ),
+    ] = 0,
+) -> Response:
+    """Read a turn, at once or when it is over."""
+    turn = await wait_for_turn(services, organization_id=organization_id, turn_id=turn_id, seconds=wait)
+    if turn is None:
+        raise Problem("turn_not_found", f"There is no turn {turn_id}.")
+    return respond(turn)

@@ -1,0 +1,124 @@
+"""Workflows: what an agent is, in numbered definitions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api_stub import requests, schemas
+from api_stub.answers import Done, perform, respond
+from api_stub.auth import OrganizationId
+from api_stub.documentation import accepts, answers
+from api_stub.paging import Cursor, Limit, cursor_of_time, read_time
+from api_stub.problems import Problem
+from api_stub.services import Shared
+from worker.storage import workflows as storage
+from worker.workflow.validation import definition_document, parse_definition
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+router = APIRouter(prefix="/v1/workflows", tags=["workflows"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=answers(
+        {201: (schemas.Workflow, "The workflow with its first definition.")},
+        "invalid_workflow",
+        "idempotency_key_reused",
+        body=True,
+        located=True,
+    ),
+    openapi_extra=accepts(requests.CreateWorkflow),
+)
+async def create_workflow(request: Request, services: Shared, organization_id: OrganizationId) -> Response:
+    """Create a workflow from its first definition, which is checked as a whole."""
+    body = await requests.read_body(request, services.settings.max_body_bytes)
+    wanted = requests.parse(request, body, requests.CreateWorkflow, services.settings)
+    definition = _checked(wanted.definition)
+
+    async def create(connection: AsyncConnection) -> Done:
+        workflow_id = await storage.create_workflow(
+            connection, organization_id=organization_id, name=wanted.name, definition=definition
+        )
+        created = await storage.get_workflow(connection, organization_id=organization_id, workflow_id=workflow_id)
+        return Done(created, 201, {"Location": f"/v1/workflows/{workflow_id}"})
+
+    return await perform(request, services, organization_id, body, create)
+
+
+@router.get("", responses=answers({200: (schemas.Page[schemas.WorkflowSummary], "Newest first.")}))
+async def list_workflows(
+    services: Shared, organization_id: OrganizationId, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """List the organization's workflows."""
+    after = read_time(cursor)
+    async with services.database.statement() as connection:
+        found = await storage.list_workflows(connection, organization_id=organization_id, limit=limit, after=after)
+    following = cursor_of_time(found[-1].created_at, found[-1].id) if len(found) == limit else None
+    return respond({"data": found, "next_cursor": following})
+
+
+@router.get(
+    "/{workflow_id}",
+    responses=answers({200: (schemas.Workflow, "The workflow with the definition asked for.")}, "workflow_not_found"),
+)
+async def get_workflow(
+    services: Shared,
+    organization_id: OrganizationId,
+    workflow_id: UUID,
+    number: Annotated[
+        int | None, Query(ge=1, le=2**31 - 1, description="The number of a definition; without it, the newest.")
+    ] = None,
+) -> Response:
+    """Read a workflow with one of its definitions."""
+    async with services.database.statement() as connection:
+        found = await storage.get_workflow(
+            connection, organization_id=organization_id, workflow_id=workflow_id, number=number
+        )
+    if found is None:
+        which = f"workflow {workflow_id}" if number is None else f"definition {number} of a workflow {workflow_id}"
+        raise Problem("workflow_not_found", f"There is no {which}.")
+    return respond(found)
+
+
+@router.put(
+    "/{workflow_id}",
+    responses=answers(
+        {
+            200: (schemas.Workflow, "The definition equals the newest one, which stays."),
+            201: (schemas.Workflow, "The definition was stored under the next number."),
+        },
+        "workflow_not_found",
+        "invalid_workflow",
+        body=True,
+    ),
+    openapi_extra=accepts(requests.PutWorkflow, keyed=False),
+)
+async def put_workflow(
+    request: Request, services: Shared, organization_id: OrganizationId, workflow_id: UUID
+) -> Response:
+    """Give a workflow its next definition. Sessions that exist keep theirs; new ones take the newest."""
+    body = await requests.read_body(request, services.settings.max_body_bytes)
+    wanted = requests.parse(request, body, requests.PutWorkflow, services.settings)
+    definition = _checked(wanted.definition)
+    async with services.database.transaction() as connection:
+        stored = await storage.put_definition(
+            connection,
+            organization_id=organization_id,
+            workflow_id=workflow_id,
+            definition=definition,
+            name=wanted.name,
+        )
+        workflow = await storage.get_workflow(connection, organization_id=organization_id, workflow_id=workflow_id)
+    return respond(workflow, 201 if stored.created else 200)
+
+
+def _checked(definition: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    parse_definition(definition)
+    return definition_document(definition)

@@ -1,0 +1,172 @@
+"""What the API answers, shared by its OpenAPI document and the client library. Needs nothing but pydantic.
+
+Fields may be added; a client ignores those it does not know.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
+"""A turn in one of these never changes again."""
+
+_Item = TypeVar("_Item")
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class WorkflowSummary(_Answer):
+    """A workflow without its graph."""
+
+    id: UUID
+    organization_id: UUID
+    name: str
+    number: int = Field(description="The number of the newest definition, from 1.")
+    created_at: datetime
+    updated_at: datetime = Field(description="When that definition was stored.")
+
+
+class Workflow(WorkflowSummary):
+    """A workflow with one of its definitions, whose number is `number`."""
+
+    definition: dict[str, Any] = Field(description="As it was sent, a bare graph wrapped as `graph`.")
+
+
+class Session(_Answer):
+    """One text conversation."""
+
+    id: UUID
+    organization_id: UUID
+    workflow_id: UUID
+    definition_number: int = Field(description="The definition it was created with and keeps to its end.")
+    external_id: str | None = Field(description="Your own name for it.")
+    metadata: dict[str, Any] = Field(description="Your own notes about it.")
+    state: Literal["running", "completed"]
+    end_reason: str | None = Field(description="Why it is over.")
+    initial_context: dict[str, Any] = Field(description="The values it was created with, and what was fetched to them.")
+    gathered_context: dict[str, Any] = Field(description="What the conversation has learned so far.")
+    current_node_id: str | None = Field(description="The node of the graph the conversation stands on.")
+    head_turn_id: UUID | None = Field(description="The last completed turn, from which the next one goes on.")
+    revision: int = Field(description="Rises with each enqueued and each ended turn, and with the end.")
+    last_sequence: int = Field(description="The number of the last event in its log.")
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class TurnError(_Answer):
+    """Why a turn, or its last attempt, failed."""
+
+    code: str = Field(description="Stable and machine-readable.")
+    message: str = Field(description="For a person: what happened and what to do.")
+    retryable: bool = Field(description="Whether the same turn may succeed when it is tried again.")
+
+
+class Turn(_Answer):
+    """One step of a conversation: what the user said, and the agent's answer to it."""
+
+    id: UUID
+    organization_id: UUID
+    session_id: UUID
+    session_state: Literal["running", "completed"]
+    revision: int = Field(description="The session's.")
+    position: int = Field(description="Its place in the session's line, from 1.")
+    parent_turn_id: UUID | None = Field(description="The turn it went on from.")
+    status: Literal["pending", "running", "completed", "failed", "cancelled"]
+    opening: bool = Field(description="The agent speaks first: there is no user message.")
+    user_messages: list[str]
+    assistant_text: str | None = Field(description="The answer; null if there is none, or none yet.")
+    error: TurnError | None = Field(
+        description="Why a failed turn failed; for a pending or running one, why its last attempt did."
+    )
+    attempt: int = Field(description="How often it was begun.")
+    usage: dict[str, Any] = Field(
+        description="What all its attempts used: `llm` holds token counts by `<processor>|||<model>`; `tts` and `stt` are "
+        "floats by the same kind of key; `call_duration_seconds` is how long the attempt took that ended it."
+    )
+    external_id: str | None = Field(description="Your own name for it.")
+    metadata: dict[str, Any] = Field(description="Your own notes about it.")
+    created_at: datetime
+    available_at: datetime = Field(description="It is not tried before this time.")
+    first_claimed_at: datetime | None = Field(description="When a worker first took it.")
+    claimed_at: datetime | None = Field(description="When a worker last took it.")
+    assistant_created_at: datetime | None = Field(description="When the answer was complete.")
+    ended_at: datetime | None = Field(description="When it took its final status.")
+
+    @property
+    def is_terminal(self) -> bool:
+        """It is completed, failed or cancelled, and will not change again."""
+        return self.status in TERMINAL_STATUSES
+
+
+class CreatedSession(Session):
+    """A new session and, if the agent speaks first, the turn in which it does."""
+
+    opening_turn: Turn | None
+
+
+class Event(_Answer):
+    """Something that happened in a session."""
+
+    sequence: int = Field(description="Its number in the session's log, from 1 without gaps.")
+    type: str = Field(description="Such as `turn.completed`. Ignore types you do not know.")
+    session_id: UUID
+    turn_id: UUID | None = Field(description="The turn it is about; null if it is about the session.")
+    status: str | None = Field(description="The status that the turn took on with it; null if it took on none.")
+    payload: dict[str, Any] | None = Field(
+        default=None, description="The particulars. Never null in answers of the API; news over Redis carries none."
+    )
+    created_at: datetime
+
+
+class EventPage(_Answer):
+    """A piece of a log."""
+
+    data: list[Event]
+    revision: int = Field(description="The session's.")
+    finished: bool = Field(description="There are no events after these, and there will be none.")
+
+
+class Page(_Answer, Generic[_Item]):
+    """A piece of a list."""
+
+    data: list[_Item]
+    next_cursor: str | None = Field(description="Pass it as `cursor` to get what follows; null at the end.")
+
+
+class TurnPage(Page[Turn]):
+    """A piece of the list of a session's turns."""
+
+    revision: int = Field(description="The session's.")
+
+
+class ProblemDetails(_Answer):
+    """RFC 9457. Some problems have further members; `GET` the `type` to read about it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+
+
+class Dependency(_Answer):
+    """One of the servers the API uses."""
+
+    state: Literal["up", "down"]
+    needed: bool = Field(description="Whether the API is of no use without it.")
+    detail: str | None = Field(description="What is wrong with it.")
+
+
+class Readiness(_Answer):
+    """Whether requests can be answered. `degraded`: they can, but news and work travel late."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    dependencies: dict[str, Dependency]

@@ -1,0 +1,72 @@
+"""What every request of the process shares: the database, the channel, the doorbell. Opened and closed with the app."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Self
+
+from fastapi import Depends, Request
+
+from worker.channel.publisher import Publisher
+from worker.channel.subscriber import Subscriber
+from worker.storage.database import Database
+from worker.storage.migrate import expected_revision
+from worker.turns.dispatch import Dispatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from worker.settings import Settings
+    from worker.turns.dispatch import Doorbell
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The servers behind the API. None of them needs to be up when the process starts; each recovers by itself.
+
+    Attributes:
+        schema_revision: The revision of the database's schema that this program was written for.
+    """
+
+    settings: Settings
+    database: Database
+    dispatch: Dispatch
+    subscriber: Subscriber
+    schema_revision: str
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, doorbell: Doorbell) -> AsyncGenerator[Self]:
+        """Connect to what can be reached, and at the end finish what was begun in the background."""
+        if settings.database_url is None or settings.redis_url is None:
+            raise AssertionError("create_app checks that both are set")
+        redis_url = settings.redis_url.get_secret_value()
+        database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+        publisher = Publisher(redis_url)
+        subscriber = Subscriber(redis_url)
+        services = cls(
+            settings,
+            database,
+            Dispatch(database, publisher, doorbell),
+            subscriber,
+            await asyncio.to_thread(expected_revision),
+        )
+        await subscriber.start()
+        try:
+            yield services
+        finally:
+            await services.dispatch.drain()
+            await subscriber.close()
+            await publisher.close()
+            await database.close()
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Shared = Annotated[Services, Depends(_services)]
+"""As a parameter of a route: the process's services."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -152,3 +153,9 @@ def variable_name(field: str) -> str:
     if isinstance(alias, AliasChoices):
         alias = alias.choices[0]
     return str(alias) if alias is not None else f"TURN_WORKER_{field.upper()}"
+
+
+def environment_secret(name: str) -> SecretStr | None:
+    """The value of an environment variable that an operator's model configuration refers to; None if it is not set."""
+    value = os.environ.get(name)
+    return SecretStr(value) if value else None

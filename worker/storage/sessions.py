@@ -9,10 +9,10 @@ from sqlalchemy import bindparam, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from worker.errors import TurnWorkerError
-from worker.storage.outbox import NewEvent, RecordedEvent, record_events
+from worker.storage.outbox import RecordedEvent, record_events
 from worker.storage.schema import sessions, workflow_definitions, workflows
 from worker.storage.session_lock import RevisionConflict, lock_session
-from worker.storage.turns import EnqueuedTurn, cancel_line, cancelled_event, ended_event, enqueue_turn
+from worker.storage.turns import EnqueuedTurn, cancel_line, ending_events, enqueue_turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +134,7 @@ async def end_session(
     if session.state == "completed":
         return EndedSession(session_id, session.revision, session.end_reason, (), ())
     cancelled = await cancel_line(connection, organization_id=organization_id, session_id=session_id)
-    events: list[NewEvent] = [*map(cancelled_event, cancelled), ended_event(reason)]
+    events = ending_events(cancelled, reason, revision=session.revision)
     recorded = await record_events(
         connection,
         organization_id=organization_id,
@@ -143,7 +143,7 @@ async def end_session(
         now=session.now,
         events=events,
     )
-    revision = session.revision + 1 + len(cancelled)
+    revision = session.revision + len(events)
     await connection.execute(
         update(sessions)
         .where(sessions.c.id == session_id, sessions.c.organization_id == organization_id)

@@ -35,7 +35,6 @@ from worker.storage.session_lock import (
     lock_session,
     lock_session_of_turn,
 )
-from worker.storage.usage import UsageEntry, record_usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,7 +129,6 @@ class Completion:
     initial_context: Mapping[str, JsonValue] | None
     end_reason: str | None
     events: Sequence[NewEvent]
-    usage: Sequence[UsageEntry] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +351,7 @@ async def enqueue_turn(
         session_id=session_id,
         first_sequence=place.last_sequence,
         now=turn.created_at,
-        events=[NewEvent("turn.enqueued", turn_id)],
+        events=[NewEvent("turn.enqueued", turn_id, {"revision": place.revision})],
     )
     return EnqueuedTurn(
         turn_id, session_id, place.last_position, place.revision, turn.claimable, turn.created_at, events
@@ -453,17 +451,19 @@ async def complete_turn(connection: AsyncConnection, attempt: Attempt, completio
                 for ordinal, message in enumerate(completion.messages)
             ],
         )
-    await record_usage(connection, completion.usage)
-    events = [*completion.events, NewEvent("turn.completed", attempt.turn_id, {"attempt": attempt.attempt})]
-    changes: dict[str, Any] = {"head_turn_id": attempt.turn_id, "revision": session.revision + 1}
+    revision = session.revision + 1
+    completed = NewEvent("turn.completed", attempt.turn_id, {"attempt": attempt.attempt, "revision": revision})
+    events = [*completion.events, completed]
+    changes: dict[str, Any] = {"head_turn_id": attempt.turn_id, "revision": revision}
     if completion.initial_context is not None:
         changes["initial_context"] = dict(completion.initial_context)
     if completion.end_reason is not None:
         cancelled = await cancel_line(
             connection, organization_id=attempt.organization_id, session_id=attempt.session_id
         )
-        events += [*map(cancelled_event, cancelled), ended_event(completion.end_reason, attempt.turn_id)]
-        changes["revision"] += len(cancelled)
+        ending = ending_events(cancelled, completion.end_reason, revision=revision, turn_id=attempt.turn_id)
+        events += ending
+        changes["revision"] += len(ending)
         changes |= {"state": "completed", "end_reason": completion.end_reason, "ended_at": func.now()}
         next_turn_id = None
     return AttemptEnd(await _record(connection, attempt, session, events, changes), next_turn_id)
@@ -475,7 +475,6 @@ async def fail_turn(
     *,
     error: Mapping[str, JsonValue],
     events: Sequence[NewEvent] = (),
-    usage: Sequence[UsageEntry] = (),
 ) -> AttemptEnd:
     """`running -> failed`: the session's head stays where it was, and the next in line goes on from there.
 
@@ -487,9 +486,10 @@ async def fail_turn(
     """
     session = await _lock(connection, attempt)
     next_turn_id = await _end(connection, attempt, _FAIL, {"b_error": dict(error)})
-    await record_usage(connection, usage)
-    failed = NewEvent("turn.failed", attempt.turn_id, {"attempt": attempt.attempt, "error": dict(error)})
-    changes = {"revision": session.revision + 1}
+    revision = session.revision + 1
+    payload: dict[str, JsonValue] = {"attempt": attempt.attempt, "revision": revision, "error": dict(error)}
+    failed = NewEvent("turn.failed", attempt.turn_id, payload)
+    changes = {"revision": revision}
     return AttemptEnd(await _record(connection, attempt, session, [*events, failed], changes), next_turn_id)
 
 
@@ -499,7 +499,6 @@ async def retry_turn(
     *,
     error: Mapping[str, JsonValue],
     delay_seconds: float,
-    usage: Sequence[UsageEntry] = (),
 ) -> AttemptEnd:
     """`running -> pending` after a transient failure of the provider: the turn keeps its place and waits `delay_seconds`.
 
@@ -508,15 +507,12 @@ async def retry_turn(
     """
     session = await _lock(connection, attempt)
     await _end(connection, attempt, _RETRY, {"b_error": dict(error), "b_delay_seconds": delay_seconds})
-    await record_usage(connection, usage)
     payload: dict[str, JsonValue] = {"attempt": attempt.attempt, "error": dict(error), "delay_seconds": delay_seconds}
     retrying = NewEvent("turn.retrying", attempt.turn_id, payload)
     return AttemptEnd(await _record(connection, attempt, session, [retrying], {}), None)
 
 
-async def give_back_turn(
-    connection: AsyncConnection, attempt: Attempt, *, usage: Sequence[UsageEntry] = ()
-) -> AttemptEnd:
+async def give_back_turn(connection: AsyncConnection, attempt: Attempt) -> AttemptEnd:
     """`running -> pending` because this worker stops: claimable at once, and it counts against none of the turn's budgets.
 
     Raises:
@@ -524,9 +520,9 @@ async def give_back_turn(
     """
     session = await _lock(connection, attempt)
     await _end(connection, attempt, _GIVE_BACK, {})
-    await record_usage(connection, usage)
-    given_back = NewEvent("turn.given_back", attempt.turn_id, {"attempt": attempt.attempt})
-    return AttemptEnd(await _record(connection, attempt, session, [given_back], {}), attempt.turn_id)
+    payload: dict[str, JsonValue] = {"attempt": attempt.attempt, "error": None, "delay_seconds": 0}
+    retrying = NewEvent("turn.retrying", attempt.turn_id, payload)
+    return AttemptEnd(await _record(connection, attempt, session, [retrying], {}), attempt.turn_id)
 
 
 async def cancel_line(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> tuple[UUID, ...]:
@@ -538,14 +534,22 @@ async def cancel_line(connection: AsyncConnection, *, organization_id: UUID, ses
     return tuple(row.id for row in sorted(result, key=lambda row: row.position))
 
 
-def cancelled_event(turn_id: UUID) -> NewEvent:
-    """The event of a turn cancelled because its session ended."""
-    return NewEvent("turn.cancelled", turn_id, {"reason": "session_ended"})
+def ending_events(
+    cancelled: Sequence[UUID], reason: str, *, revision: int, turn_id: UUID | None = None
+) -> list[NewEvent]:
+    """The events of a session's end: one for each turn that it cancelled, and its own. Each raises the revision by one.
 
-
-def ended_event(reason: str, turn_id: UUID | None = None) -> NewEvent:
-    """The event of a session that is over; `turn_id` is the turn that ended it, if one did."""
-    return NewEvent("session.ended", turn_id, {"reason": reason})
+    Args:
+        revision: The session's revision before them.
+        turn_id: The turn that ended the session, if one did.
+    """
+    return [
+        *(
+            NewEvent("turn.cancelled", cancelled_id, {"reason": "session_ended", "revision": revision + number})
+            for number, cancelled_id in enumerate(cancelled, start=1)
+        ),
+        NewEvent("session.ended", turn_id, {"reason": reason, "revision": revision + len(cancelled) + 1}),
+    ]
 
 
 async def _lock(connection: AsyncConnection, attempt: Attempt) -> Any:

@@ -1,0 +1,48 @@
+"""The Celery application, configured the same for whoever rings and whoever works."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from celery import Celery
+
+QUEUE: Final = "turns"
+RUN_TURN: Final = "turns.run"
+"""The one task's name. Who rings knows the task by it and never imports the task."""
+
+# Redis: a dead peer is noticed within this, and a publisher that cannot connect gives up.
+_SOCKET_TIMEOUT_SECONDS: Final = 5.0
+_CONNECT_TIMEOUT_SECONDS: Final = 2.0
+
+
+def celery_app(broker_url: str) -> Celery:
+    """Make the application.
+
+    Time limits, retries, results and at-least-once delivery are not Celery's business here: PostgreSQL decides what runs,
+    so messages are acknowledged early and no result is kept.
+    """
+    app = Celery("turn-worker", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_default_queue=QUEUE,
+        task_routes={RUN_TURN: {"queue": QUEUE}},
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_publish_retry=False,
+        task_send_sent_event=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=True,
+        # Nothing may be lost by asking again; an operator who stops Redis for an hour finds workers that come back.
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "socket_timeout": _SOCKET_TIMEOUT_SECONDS,
+            "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+        },
+    )
+    return app

@@ -1,0 +1,69 @@
+"""Rings Celery workers for turns that can be claimed."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from kombu.exceptions import OperationalError
+
+from worker.errors import TurnWorkerError
+from worker.queue.app import RUN_TURN, celery_app
+from worker.telemetry.masking import mask_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.turns.dispatch import TurnReference
+
+
+class BrokerUnavailable(TurnWorkerError):
+    """Celery's broker did not take a message."""
+
+    code = "broker_unavailable"
+    retryable = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"Celery's broker took no message: {self.reason}. Check Redis and REDIS_URL. Nothing is lost: "
+            "the turns are in PostgreSQL, and a sweep rings for them once Redis is back."
+        )
+
+
+class CeleryDoorbell:
+    """The `Doorbell` over Celery, for use on an event loop.
+
+    Celery's publishing blocks, so it has a thread of its own: a broker that does not answer delays other rings, nothing else.
+    """
+
+    def __init__(self, broker_url: str) -> None:
+        self._app = celery_app(broker_url)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="doorbell")
+
+    async def ring(self, turns: Sequence[TurnReference]) -> None:
+        """Send one message for each turn.
+
+        Raises:
+            BrokerUnavailable: when the broker did not take them; some may have been sent.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._ring, turns)
+
+    def close(self) -> None:
+        """Wait for rings under way and close the connections."""
+        self._thread.shutdown(wait=True)
+        self._app.close()
+
+    def _ring(self, turns: Sequence[TurnReference]) -> None:
+        try:
+            with self._app.producer_or_acquire() as producer:
+                for turn in turns:
+                    self._app.send_task(
+                        RUN_TURN, args=(str(turn.turn_id), str(turn.organization_id)), producer=producer
+                    )
+        except (OperationalError, OSError) as error:
+            raise BrokerUnavailable(mask_secrets(str(error))) from error

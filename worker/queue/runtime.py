@@ -1,0 +1,97 @@
+"""Everything one worker process holds open, put together and taken apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+
+from worker.channel.publisher import Publisher
+from worker.engine.llm.clients import ProviderClients
+from worker.queue.doorbell import CeleryDoorbell
+from worker.queue.loop import LoopThread
+from worker.storage.database import Database
+from worker.telemetry import names
+from worker.turns.dispatch import Dispatch, TurnReference
+from worker.turns.executor import Ending, TurnExecutor
+from worker.turns.lease import LeaseKeeper
+from worker.turns.sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerRuntime:
+    """A worker process's loop with the executor, the lease keeper and the sweeper on it.
+
+    Celery's threads call `execute`; Celery's signals call `start`, `begin_shutdown` and `stop`, in this order.
+    """
+
+    def __init__(self, settings: Settings, *, database_url: str, redis_url: str) -> None:
+        self._settings = settings
+        self._loop = LoopThread()
+        self._database = Database(database_url, pool_size=settings.database_pool_size)
+        self._publisher = Publisher(redis_url)
+        self._doorbell = CeleryDoorbell(redis_url)
+        self._leases = LeaseKeeper(
+            database_url,
+            self._loop.loop,
+            lease_seconds=settings.lease_seconds,
+            renewal_seconds=settings.lease_renewal_seconds,
+            stall_seconds=settings.loop_stall_seconds,
+        )
+        self.name = f"{socket.gethostname()}/{os.getpid()}"
+
+    def start(self) -> None:
+        """Begin to sweep and to take turns."""
+        self._loop.start()
+        self._loop.submit(self._open()).result()
+        self._leases.start()
+        log.info(names.WORKER_STARTED, worker=self.name, concurrency=self._settings.concurrency)
+
+    def execute(self, turn: TurnReference) -> Ending:
+        """Run a turn on the loop and wait for its end; called by one of Celery's threads."""
+        return self._loop.submit(self._executor.execute(turn)).result()
+
+    def begin_shutdown(self) -> None:
+        """Let running turns finish for the grace period, then give back the rest. Returns at once."""
+        grace = self._settings.shutdown_grace_seconds
+        log.info(names.WORKER_STOPPING, running=self._executor.running, grace_seconds=grace)
+        self._loop.loop.call_soon_threadsafe(self._sweeper.stop)
+        self._loop.loop.call_soon_threadsafe(self._loop.loop.call_later, grace, self._executor.give_back)
+
+    def stop(self) -> None:
+        """Close everything. Call it when no turn runs any more."""
+        self._leases.stop()
+        self._loop.submit(self._close()).result()
+        self._doorbell.close()
+        self._loop.stop()
+        log.info(names.WORKER_STOPPED, worker=self.name)
+
+    async def _open(self) -> None:
+        self._clients = ProviderClients()
+        self._dispatch = Dispatch(self._database, self._publisher, self._doorbell)
+        self._executor = TurnExecutor(
+            settings=self._settings,
+            database=self._database,
+            dispatch=self._dispatch,
+            leases=self._leases,
+            clients=self._clients,
+            worker_name=self.name,
+        )
+        self._sweeper = Sweeper(self._settings, self._database, self._dispatch)
+        self._sweeping = asyncio.create_task(self._sweeper.run())
+
+    async def _close(self) -> None:
+        self._sweeper.stop()
+        await self._sweeping
+        await self._executor.drain()
+        await self._dispatch.drain()
+        await self._clients.close()
+        await self._publisher.close()
+        await self._database.close()

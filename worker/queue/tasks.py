@@ -1,0 +1,62 @@
+"""The Celery task, and the life of a Celery worker process around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from celery import signals
+
+from worker.queue.app import RUN_TURN, celery_app
+from worker.queue.runtime import WorkerRuntime
+from worker.turns.dispatch import TurnReference
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from worker.settings import Settings
+
+
+def worker_app(runtime: WorkerRuntime, broker_url: str) -> Celery:
+    """The Celery application of a worker process: the task is registered, and the process's signals drive the runtime."""
+    app = celery_app(broker_url)
+
+    @app.task(name=RUN_TURN)
+    def run_turn(turn_id: str, organization_id: str) -> str:
+        """Run one turn if it can be claimed, and say how that ended."""
+        return runtime.execute(TurnReference(UUID(organization_id), UUID(turn_id))).value
+
+    # A bootstep's stop() would run before the pool has drained; the signals come at the right moments.
+    # Logging is set up already; a receiver, whatever it does, keeps Celery from setting it up once more.
+    signals.setup_logging.connect(_calling(lambda: None), weak=False)
+    signals.worker_init.connect(_calling(runtime.start), weak=False)
+    signals.worker_shutting_down.connect(_calling(runtime.begin_shutdown), weak=False)
+    signals.worker_shutdown.connect(_calling(runtime.stop), weak=False)
+    return app
+
+
+def run_worker(settings: Settings, *, database_url: str, redis_url: str) -> int:
+    """Run a worker process until SIGTERM or SIGINT, and return its exit status.
+
+    Turns that run then may finish within the grace period; the rest are given back.
+    """
+    runtime = WorkerRuntime(settings, database_url=database_url, redis_url=redis_url)
+    app = worker_app(runtime, redis_url)
+    worker = app.Worker(
+        pool="threads",
+        concurrency=settings.concurrency,
+        hostname=f"turn-worker@{runtime.name.replace('/', '.')}",
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _calling(function: Any) -> Any:
+    def receive(**_: object) -> None:
+        function()
+
+    return receive

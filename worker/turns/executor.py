@@ -1,0 +1,374 @@
+"""Runs one turn: claim, load, engine, commit, publish."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from worker.conversation.event import SESSION_END
+from worker.conversation.history import context_delta
+from worker.engine.failures import TransientFailure, TurnFailed
+from worker.engine.turn import run_turn
+from worker.errors import TurnWorkerError
+from worker.storage.database import Database, DatabaseUnavailable
+from worker.storage.outbox import NewEvent
+from worker.storage.turns import (
+    Attempt,
+    AttemptEnd,
+    ClaimedTurn,
+    Completion,
+    LeaseLost,
+    claim_turn,
+    complete_turn,
+    fail_turn,
+    give_back_turn,
+    retry_turn,
+)
+from worker.storage.usage import record_usage
+from worker.telemetry import names
+from worker.telemetry.masking import mask_secrets
+from worker.turns.dispatch import Dispatch, TurnReference
+from worker.turns.lifecycle import RetryPolicy
+from worker.turns.loading import LoadedTurn, TurnLoader
+from worker.turns.usage_ledger import UsageLedger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from pydantic import JsonValue
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from worker.conversation.event import TurnEvent
+    from worker.engine.llm.clients import ProviderClients
+    from worker.engine.outcome import TurnOutcome
+    from worker.settings import Settings
+    from worker.turns.lease import LeaseKeeper
+
+log = structlog.get_logger(__name__)
+
+_COMMIT_PAUSES_SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
+_EVENT_PREFIX: Final = "turn."
+
+
+class Ending(Enum):
+    """How an execution ended; the value is what Celery's log and monitors show for the task."""
+
+    NOT_CLAIMABLE = "not claimable"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RETRYING = "retrying"
+    GIVEN_BACK = "given back"
+    LEASE_LOST = "lease lost"
+
+
+class WorkerLost(TurnWorkerError):
+    """The turn lost its worker too often."""
+
+    code = "worker_lost"
+
+    def __init__(self, losses: int) -> None:
+        super().__init__(losses)
+        self.losses = losses
+
+    def __str__(self) -> str:
+        return (
+            f"{self.losses} workers died or stopped answering while they ran this turn, so it is not tried again. "
+            "Look in the logs of the workers for why, then enqueue the message anew."
+        )
+
+
+class DeadlineExceeded(TurnWorkerError):
+    """The turn's total time is over."""
+
+    code = "deadline_exceeded"
+    retryable = True
+
+    def __init__(self, last_error: str | None) -> None:
+        super().__init__(last_error)
+        self.last_error = last_error
+
+    def __str__(self) -> str:
+        last = f" Its last attempt failed: {self.last_error}" if self.last_error else ""
+        return f"The turn did not finish within its total time (TURN_WORKER_TURN_DEADLINE_SECONDS).{last}"
+
+
+class _Stop(Enum):
+    LEASE_LOST = "lease lost"
+    WORKER_STOPPING = "worker stopping"
+
+
+@dataclass(eq=False, slots=True)
+class _RunningAttempt:
+    """The engine at work on one attempt, and why it was stopped, if it was."""
+
+    task: asyncio.Task[tuple[LoadedTurn, TurnOutcome]]
+    stopped: _Stop | None = None
+
+    def stop(self, reason: _Stop) -> None:
+        self.stopped = self.stopped or reason
+        self.task.cancel()
+
+
+class TurnExecutor:
+    """Takes turns from claim to commit, many at once on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        database: Database,
+        dispatch: Dispatch,
+        leases: LeaseKeeper,
+        clients: ProviderClients,
+        worker_name: str,
+    ) -> None:
+        """Wire it up.
+
+        Args:
+            worker_name: Which process this is; stored with each turn it claims, for people to read.
+        """
+        self._settings = settings
+        self._database = database
+        self._dispatch = dispatch
+        self._leases = leases
+        self._clients = clients
+        self._worker_name = worker_name
+        self._loader = TurnLoader(settings, database)
+        self._usage = UsageLedger(database)
+        self._retries = RetryPolicy(
+            max_provider_failures=settings.max_provider_failures,
+            base_seconds=settings.retry_base_seconds,
+            max_seconds=settings.retry_max_seconds,
+        )
+        self._random = random.Random()  # noqa: S311 -- spreads retries out, protects nothing
+        self._running: set[_RunningAttempt] = set()
+        self._stopping = False
+
+    async def execute(self, turn: TurnReference) -> Ending:
+        """Run the turn if it can be claimed. What goes wrong with the turn is its result, not an exception.
+
+        Raises:
+            DatabaseUnavailable: when the claim, or while this worker stops the commit, could not be made. The turn stays as
+                it is in PostgreSQL; a sweep rings for it, once its lease has expired if it has one.
+        """
+        claimed = None if self._stopping else await self._claim(turn)
+        if claimed is None:
+            return Ending.NOT_CLAIMABLE
+        attempt = claimed.attempt
+        with bound_contextvars(
+            organization_id=str(attempt.organization_id),
+            session_id=str(attempt.session_id),
+            turn_id=str(attempt.turn_id),
+            attempt=attempt.attempt,
+        ):
+            log.info(names.TURN_CLAIMED)
+            self._dispatch.after_commit(claimed.events)
+            return await self._run(claimed)
+
+    def give_back(self) -> None:
+        """Stop what runs and hand each turn back, to be run by another worker; claim nothing more."""
+        self._stopping = True
+        for running in self._running:
+            running.stop(_Stop.WORKER_STOPPING)
+
+    async def drain(self) -> None:
+        """Write what is still in memory. Call it when nothing runs any more."""
+        await self._usage.drain()
+
+    @property
+    def running(self) -> int:
+        """How many turns are running in this process."""
+        return len(self._running)
+
+    async def _claim(self, turn: TurnReference) -> ClaimedTurn | None:
+        async with self._database.transaction() as connection:
+            return await claim_turn(
+                connection,
+                organization_id=turn.organization_id,
+                turn_id=turn.turn_id,
+                claimed_by=self._worker_name,
+                lease_seconds=self._settings.lease_seconds,
+                deadline_seconds=self._settings.turn_deadline_seconds,
+            )
+
+    async def _run(self, claimed: ClaimedTurn) -> Ending:
+        claimed_at = time.monotonic()
+        running = _RunningAttempt(asyncio.get_running_loop().create_task(self._load_and_run(claimed)))
+        self._running.add(running)
+        try:
+            with self._leases.hold(claimed.attempt, lambda: running.stop(_Stop.LEASE_LOST)):
+                (result,) = await asyncio.gather(running.task, return_exceptions=True)
+                return await self._end(claimed, result, running.stopped, time.monotonic() - claimed_at)
+        except LeaseLost:
+            log.warning(names.TURN_WRITE_REFUSED)
+            return Ending.LEASE_LOST
+        finally:
+            self._running.discard(running)
+
+    async def _end(
+        self,
+        claimed: ClaimedTurn,
+        result: tuple[LoadedTurn, TurnOutcome] | BaseException,
+        stopped: _Stop | None,
+        elapsed_seconds: float,
+    ) -> Ending:
+        match result:
+            case (loaded, outcome):
+                ending = await self._complete(loaded, outcome)
+            case asyncio.CancelledError() if stopped is _Stop.LEASE_LOST:
+                ending = Ending.LEASE_LOST
+            case asyncio.CancelledError():
+                ending = await self._give_back(claimed)
+            case TransientFailure() as failure:
+                ending = await self._retry(claimed, failure, elapsed_seconds)
+            case TurnFailed() as failure:
+                ending = await self._fail(claimed, failure, failure.events)
+            case DatabaseUnavailable() as error:
+                log.warning(names.TURN_NOT_LOADED, error=str(error))
+                ending = await self._give_back(claimed)
+            case TurnWorkerError() as error:
+                ending = await self._fail(claimed, error)
+            case error:  # a defect of ours must end the turn, not take it through every worker
+                log.error(names.TURN_DEFECT, exc_info=error)
+                ending = await self._fail(claimed, _defect(error))
+        return ending
+
+    async def _load_and_run(self, claimed: ClaimedTurn) -> tuple[LoadedTurn, TurnOutcome]:
+        if claimed.worker_losses >= self._settings.max_worker_losses:
+            raise WorkerLost(claimed.worker_losses)
+        if claimed.seconds_to_deadline <= 0:
+            raise DeadlineExceeded(claimed.error["message"] if claimed.error else None)
+        loaded = await self._loader.load(claimed)
+        outcome = await run_turn(loaded.request, clients=self._clients, usage_ledger=self._usage.of(claimed.attempt))
+        return loaded, outcome
+
+    async def _complete(self, loaded: LoadedTurn, outcome: TurnOutcome) -> Ending:
+        attempt = loaded.claimed.attempt
+        completion = _completion(loaded, outcome)
+        try:
+            await self._commit(attempt, lambda connection: complete_turn(connection, attempt, completion))
+        except (LeaseLost, DatabaseUnavailable):
+            raise
+        except Exception as error:  # what cannot be stored will not be storable in another worker either
+            log.exception(names.TURN_DEFECT)
+            return await self._fail(loaded.claimed, _defect(error))
+        log.info(names.TURN_COMPLETED, duration_seconds=round(outcome.usage.call_duration_seconds, 4))
+        return Ending.COMPLETED
+
+    async def _fail(self, claimed: ClaimedTurn, error: TurnWorkerError, events: Iterable[TurnEvent] = ()) -> Ending:
+        described = _described(error)
+        recorded = _new_events(claimed.attempt, events)
+        await self._commit(
+            claimed.attempt,
+            lambda connection: fail_turn(connection, claimed.attempt, error=described, events=recorded),
+        )
+        log.error(names.TURN_FAILED, code=described["code"], error=described["message"])
+        return Ending.FAILED
+
+    async def _retry(self, claimed: ClaimedTurn, failure: TransientFailure, elapsed_seconds: float) -> Ending:
+        pause = self._retries.pause(
+            failures=claimed.provider_failures + 1,
+            retry_after_seconds=failure.retry_after_seconds,
+            seconds_to_deadline=claimed.seconds_to_deadline - elapsed_seconds,
+            random=self._random,
+        )
+        if pause is None:
+            return await self._fail(claimed, failure, failure.events)
+        described = _described(failure)
+        await self._commit(
+            claimed.attempt,
+            lambda connection: retry_turn(connection, claimed.attempt, error=described, delay_seconds=pause),
+        )
+        self._dispatch.ring_later(_reference(claimed.attempt), pause)
+        log.warning(
+            names.TURN_RETRYING, code=described["code"], error=described["message"], delay_seconds=round(pause, 2)
+        )
+        return Ending.RETRYING
+
+    async def _give_back(self, claimed: ClaimedTurn) -> Ending:
+        await self._commit(claimed.attempt, lambda connection: give_back_turn(connection, claimed.attempt))
+        log.info(names.TURN_HANDED_BACK)
+        return Ending.GIVEN_BACK
+
+    async def _commit(self, attempt: Attempt, write: Callable[[AsyncConnection], Awaitable[AttemptEnd]]) -> None:
+        """Make the one guarded write that ends this attempt, then publish and ring what follows from it.
+
+        While PostgreSQL is away the result is kept and tried again: the fence makes that safe. If a commit landed but its
+        answer was lost, the next try finds the attempt over and ends as if the lease were lost; a sweep publishes and rings.
+        """
+        pauses = iter(_COMMIT_PAUSES_SECONDS)
+        usage = self._usage.take(attempt)
+        try:
+            while True:
+                try:
+                    async with self._database.transaction() as connection:
+                        await record_usage(connection, usage)
+                        end = await write(connection)
+                    break
+                except DatabaseUnavailable as error:
+                    if self._stopping:
+                        raise
+                    log.warning(names.COMMIT_FAILED, error=str(error))
+                    await asyncio.sleep(next(pauses, _COMMIT_PAUSES_SECONDS[-1]))
+        except BaseException:
+            # What was paid for is written in any case, fenced by nothing.
+            self._usage.put_back(usage)
+            raise
+        ring = [TurnReference(attempt.organization_id, end.next_turn_id)] if end.next_turn_id else []
+        self._dispatch.after_commit(end.events, ring)
+
+
+def _completion(loaded: LoadedTurn, outcome: TurnOutcome) -> Completion:
+    request = loaded.request
+    checkpoint = outcome.checkpoint.to_json()
+    del checkpoint["messages"]
+    delta = context_delta(request.checkpoint.messages, outcome.checkpoint.messages)
+    initial_context = dict(outcome.initial_context)
+    return Completion(
+        assistant_text=_storable_text(outcome.assistant_text),
+        assistant_created_at=outcome.assistant_created_at,
+        checkpoint=checkpoint,
+        messages=delta.messages,
+        replaces_context=delta.replaces,
+        initial_context=initial_context if initial_context != request.initial_context else None,
+        end_reason=_end_reason(outcome) if outcome.completed else None,
+        events=_new_events(loaded.claimed.attempt, outcome.events),
+    )
+
+
+def _end_reason(outcome: TurnOutcome) -> str:
+    reasons = [event.payload["reason"] for event in outcome.events if event.type == SESSION_END]
+    return str(reasons[-1])
+
+
+def _new_events(attempt: Attempt, events: Iterable[TurnEvent]) -> list[NewEvent]:
+    return [NewEvent(_EVENT_PREFIX + event.type, attempt.turn_id, event.payload, event.created_at) for event in events]
+
+
+def _described(error: TurnWorkerError) -> dict[str, JsonValue]:
+    return {"code": error.code, "message": mask_secrets(str(error)), "retryable": error.retryable}
+
+
+def _defect(error: BaseException) -> TurnWorkerError:
+    return TurnWorkerError(
+        f"The turn ran into a defect of this program ({type(error).__name__}). "
+        "The worker's log has the traceback under the turn's id; please report it."
+    )
+
+
+def _reference(attempt: Attempt) -> TurnReference:
+    return TurnReference(attempt.organization_id, attempt.turn_id)
+
+
+def _storable_text(text: str | None) -> str | None:
+    # PostgreSQL's text holds neither NUL nor half of a surrogate pair; a model may write both.
+    if text is None:
+        return None
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

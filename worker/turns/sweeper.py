@@ -1,0 +1,104 @@
+"""Finds what was lost on the way: the safety net under every message, and the first step of recovery."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from worker.errors import TurnWorkerError
+from worker.storage.outbox import lock_unpublished, mark_published
+from worker.storage.sweeps import purge_idempotency_keys, take_overdue_turns
+from worker.telemetry import names
+from worker.turns.dispatch import Dispatch, TurnReference
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+    from worker.storage.database import Database
+
+log = structlog.get_logger(__name__)
+
+_IDEMPOTENCY_KEY_LIFETIME_SECONDS: Final = 24 * 3600.0
+_PURGE_INTERVAL_SECONDS: Final = 600.0
+
+
+class Sweeper:
+    """Looks, in every worker process, for turns that could run and do not, and for events that did not go out.
+
+    It relies on no message and remembers nothing: PostgreSQL says what is overdue.
+    """
+
+    def __init__(self, settings: Settings, database: Database, dispatch: Dispatch) -> None:
+        self._settings = settings
+        self._database = database
+        self._dispatch = dispatch
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Sweep at the configured interval until `stop` is called."""
+        last_purge = -_PURGE_INTERVAL_SECONDS
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            try:
+                await self.sweep()
+                if loop.time() - last_purge >= _PURGE_INTERVAL_SECONDS:
+                    last_purge = loop.time()
+                    await self._purge()
+            except TurnWorkerError as error:
+                log.warning(names.SWEEP_FAILED, error=str(error))
+            except Exception:  # the net stays up, whatever falls into it
+                log.exception(names.SWEEP_FAILED)
+            await self._pause()
+
+    def stop(self) -> None:
+        """Let `run` return after the sweep under way."""
+        self._stopping.set()
+
+    async def sweep(self) -> None:
+        """Ring for every overdue turn and publish every overdue event, up to a batch of each.
+
+        Raises:
+            TurnWorkerError: when PostgreSQL, the broker or the channel is not available.
+        """
+        turns = await self._take_overdue_turns()
+        if turns:
+            log.info(names.SWEEP_RANG, count=len(turns))
+            await self._dispatch.ring(turns)
+        await self._publish_overdue_events()
+
+    async def _take_overdue_turns(self) -> list[TurnReference]:
+        async with self._database.transaction() as connection:
+            overdue = await take_overdue_turns(
+                connection,
+                after_seconds=self._settings.sweep_after_seconds,
+                again_seconds=self._settings.ring_again_seconds,
+                lease_seconds=self._settings.lease_seconds,
+                batch=self._settings.sweep_batch,
+            )
+        return [TurnReference(organization_id, turn_id) for organization_id, turn_id in overdue]
+
+    async def _publish_overdue_events(self) -> None:
+        async with self._database.transaction() as connection:
+            events = await lock_unpublished(
+                connection,
+                older_than_seconds=self._settings.sweep_after_seconds,
+                batch=self._settings.sweep_batch,
+            )
+            if events:
+                await self._dispatch.publish(events)
+                await mark_published(connection, events)
+                log.info(names.SWEEP_PUBLISHED, count=len(events))
+
+    async def _purge(self) -> None:
+        async with self._database.transaction() as connection:
+            await purge_idempotency_keys(connection, older_than_seconds=_IDEMPOTENCY_KEY_LIFETIME_SECONDS)
+
+    async def _pause(self) -> None:
+        # Spread out, so that many processes do not sweep in step.
+        interval = self._settings.sweep_interval_seconds * random.uniform(0.8, 1.2)  # noqa: S311 -- no secret
+        try:
+            await asyncio.wait_for(self._stopping.wait(), interval)
+        except TimeoutError:
+            return

@@ -27,7 +27,7 @@ class OpenAIApi:
 
     def authenticate(self, headers: Mapping[str, str], api_key: str, script: Script) -> None:
         """Refuse a caller without a key or with one the script rejects."""
-        if not headers.get("authorization", "").startswith("Bearer ") or not api_key:
+        if not headers.get("authorization", "").startswith("Bearer "):
             raise ApiError(
                 401,
                 "You didn't provide an API key. You need to provide your API key in an Authorization header using "

@@ -50,7 +50,7 @@ class Recorder:
 
     def __init__(self, keep: int) -> None:
         self._requests: deque[RecordedRequest] = deque(maxlen=keep)
-        self._waiters: list[tuple[Callable[[RecordedRequest], bool], int, Future[RecordedRequest]]] = []
+        self._waiters: list[Future[None]] = []
         self._lock = Lock()
         self._arrived = 0
 
@@ -83,25 +83,28 @@ class Recorder:
         self, matching: Callable[[RecordedRequest], bool], count: int, timeout_seconds: float
     ) -> RecordedRequest:
         """Return the `count`-th recorded request that matches, as soon as there is one."""
-        found: Future[RecordedRequest] = Future()
-        waiter = (matching, count, found)
-        with self._lock:
-            self._waiters.append(waiter)
-            self._wake()
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(found), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                while True:
+                    changed, requests = self._watch()
+                    matches = [request for request in requests if matching(request)]
+                    if len(matches) >= count:
+                        return matches[count - 1]
+                    await asyncio.wrap_future(changed)
         except TimeoutError:
             raise ScriptedLLMFailed(
                 f"Waited {timeout_seconds:g} s for matching request number {count}; {len(self.all())} requests are recorded."
             ) from None
-        finally:
-            with self._lock:
-                self._waiters = [other for other in self._waiters if other is not waiter]
+
+    def _watch(self) -> tuple[Future[None], list[RecordedRequest]]:
+        """Return the requests so far and what becomes done as soon as there is news of any."""
+        changed: Future[None] = Future()
+        with self._lock:
+            self._waiters.append(changed)
+            return changed, list(self._requests)
 
     def _wake(self) -> None:
-        for matching, count, found in self._waiters:
-            if found.done():
-                continue
-            matches = [request for request in self._requests if matching(request)]
-            if len(matches) >= count:
-                found.set_result(matches[count - 1])
+        for changed in self._waiters:
+            if changed.set_running_or_notify_cancel():
+                changed.set_result(None)
+        self._waiters.clear()

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from pydantic import JsonValue
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pydantic import JsonValue
-
-Message: TypeAlias = "dict[str, JsonValue]"
+Message: TypeAlias = dict[str, JsonValue]
 """One message of the model's context, with the provider's own content."""
 
 

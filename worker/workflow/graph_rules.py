@@ -20,19 +20,19 @@ TOOL_NAME_LIMIT = 64
 
 
 class _Limits(NamedTuple):
-    """How often a type of node may occur, and how many edges may meet it. None: any number."""
+    """How many edges may meet a type of node, and how many such nodes there may be. None: any number."""
 
-    nodes: tuple[int, int | None] = (0, None)
-    incoming: tuple[int, int | None] = (0, None)
+    incoming: tuple[int, int | None]
     outgoing: tuple[int, int | None] = (0, None)
+    nodes: tuple[int, int | None] = (0, None)
 
 
 _LIMITS = {
-    "startCall": _Limits(nodes=(1, 1), incoming=(0, 0)),
+    "startCall": _Limits(incoming=(0, 0), nodes=(1, 1)),
     "agentNode": _Limits(incoming=(1, None)),
     "endCall": _Limits(incoming=(1, None), outgoing=(0, 0)),
-    "globalNode": _Limits(nodes=(0, 1), incoming=(0, 0), outgoing=(0, 0)),
-    "trigger": _Limits(nodes=(0, 1), incoming=(0, 0)),
+    "globalNode": _Limits(incoming=(0, 0), outgoing=(0, 0), nodes=(0, 1)),
+    "trigger": _Limits(incoming=(0, 0), nodes=(0, 1)),
     "webhook": _Limits(incoming=(0, 0), outgoing=(0, 0)),
     "qa": _Limits(incoming=(0, 0), outgoing=(0, 0)),
 }

@@ -14,6 +14,7 @@ from worker.workflow.definition import (
     StartCallData,
     StartCallNode,
     ToolNodeData,
+    WorkflowDefinition,
 )
 from worker.workflow.validation import parse_definition
 
@@ -76,6 +77,20 @@ def test_start_and_agent_nodes_add_the_global_prompt_by_default_and_end_nodes_do
     assert StartCallData().add_global_prompt
     assert ToolNodeData().add_global_prompt
     assert not EndCallData().add_global_prompt
+
+
+def test_a_flag_that_is_absent_is_off() -> None:
+    assert not StartCallData().allow_interrupt
+    assert not StartCallData().extraction_enabled
+    assert not StartCallData().delayed_start
+    assert not WorkflowDefinition().workflow_configurations.context_compaction_enabled
+
+
+def test_a_value_of_the_wrong_shape_is_never_repeated_in_an_error() -> None:
+    overrides = {"api_key": {"key": "sk-plain-42"}}
+    with pytest.raises(ValidationError) as caught:
+        WorkflowDefinition.model_validate({"workflow_configurations": {"model_overrides": overrides}})
+    assert "sk-plain-42" not in str(caught.value)
 
 
 def test_null_means_the_same_as_absent() -> None:

@@ -61,6 +61,11 @@ def test_the_start_and_the_global_node_are_found(graph: WorkflowGraph) -> None:
     assert graph.global_node.data.prompt == "Be kind."
 
 
+def test_the_start_node_is_found_wherever_it_was_drawn(workflow: JSON) -> None:
+    workflow["nodes"].reverse()
+    assert WorkflowGraph(load_definition(workflow)).start_node.id == "start"
+
+
 def test_a_graph_may_have_no_global_node(exported_workflow: JSON) -> None:
     assert WorkflowGraph(load_definition(exported_workflow)).global_node is None
 

@@ -102,6 +102,18 @@ def test_a_secret_reference_names_exactly_one_place(reference: dict[str, str]) -
         ModelConfiguration.model_validate({"api_key": reference})
 
 
+def test_a_key_put_in_the_wrong_place_of_a_reference_is_never_repeated() -> None:
+    with pytest.raises(ValidationError) as caught:
+        SecretReference.model_validate({"secret": "a", "key": "sk-plain-42"})
+    assert "sk-plain-42" not in str(caught.value)
+
+
+@pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf")])
+def test_a_temperature_that_is_no_temperature_is_refused(temperature: float) -> None:
+    with pytest.raises(ValidationError):
+        ModelOverrides(temperature=temperature)
+
+
 @pytest.mark.parametrize("url", ["ftp://h", "h", "//h", "https://", "https://[", "file:///etc/passwd", ""])
 def test_a_base_url_must_be_http_or_https(url: str) -> None:
     with pytest.raises(ValidationError, match="http://"):

@@ -216,6 +216,24 @@ def test_two_edges_of_one_node_with_the_same_tool_name_are_refused(workflow: JSO
     assert "'e2'" in problem.message
 
 
+def test_edges_that_offer_no_tool_are_not_compared_by_its_name(workflow: JSON) -> None:
+    for position in range(2):
+        draw(workflow, "trigger", "agent", label="same")
+        workflow["edges"][-1]["id"] = f"from trigger {position}"
+    parse_definition(workflow)
+    for position in range(2):
+        draw(workflow, "agent", "end", label="  ")
+        workflow["edges"][-1]["id"] = f"without label {position}"
+        draw(workflow, "", "end", label="same")
+        workflow["edges"][-1]["id"] = f"without source {position}"
+    assert places_of(workflow) == [
+        ("edge", "without label 0", "data.label"),
+        ("edge", "without source 0", "source"),
+        ("edge", "without label 1", "data.label"),
+        ("edge", "without source 1", "source"),
+    ]
+
+
 def test_two_edges_of_different_nodes_may_have_the_same_tool_name(workflow: JSON) -> None:
     draw(workflow, "start", "end", label="done")
     parse_definition(workflow)
@@ -238,14 +256,30 @@ def test_a_repeated_id_is_refused_once(workflow: JSON, kind: str) -> None:
     assert places_of(workflow) == [(kind, repeated, "id")]
 
 
+@pytest.mark.parametrize("blank", ["", " ", None])
+def test_a_node_and_an_edge_without_an_id_are_refused_by_their_position(workflow: JSON, blank: str | None) -> None:
+    workflow["nodes"] += [{**node(workflow, "agent"), "id": blank}] * 2
+    workflow["edges"][2]["id"] = blank
+    assert places_of(workflow) == [
+        ("node", None, "nodes.7.id"),
+        ("node", None, "nodes.8.id"),
+        ("edge", None, "edges.2.id"),
+    ]
+
+
 def test_an_unknown_node_type_is_refused(workflow: JSON) -> None:
     node(workflow, "qa")["type"] = "hologram"
     assert places_of(workflow) == [("node", "qa", "type")]
 
 
 def test_a_variable_to_extract_without_a_name_or_with_an_unknown_type_is_refused(workflow: JSON) -> None:
-    node(workflow, "agent")["data"]["extraction_variables"] = [{"type": "number"}, {"name": "x", "type": "date"}]
+    node(workflow, "agent")["data"]["extraction_variables"] = [
+        {"type": "number"},
+        {"name": "x", "type": "date"},
+        {"name": " "},
+    ]
     assert set(places_of(workflow)) == {
+        ("node", "agent", "data.extraction_variables.2.name"),
         ("node", "agent", "data.extraction_variables.0.name"),
         ("node", "agent", "data.extraction_variables.1.type"),
     }

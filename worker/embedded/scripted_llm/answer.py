@@ -24,7 +24,7 @@ _PLACEHOLDER = re.compile(r"\{([a-zA-Z_]\w*)\}")
 class Answer:
     """One reply, ready to be put into the words of an API."""
 
-    blocks: tuple[Text | ToolCall | Thinking, ...]
+    blocks: tuple[Block, ...]
     stop_reason: str
     input_tokens: int
     output_tokens: int
@@ -60,7 +60,8 @@ class Play:
 def compose(rule: Rule, request: ModelRequest) -> Answer:
     """Fill the placeholders of a rule's reply from the request and settle its stop reason and token counts."""
     values = _placeholders(rule, request)
-    blocks = tuple(_filled_block(block, values) for block in rule.reply or ())
+    filled = (_filled_block(block, values) for block in rule.reply or ())
+    blocks = tuple(block for block in filled if _says_something(block))
     calls_a_tool = any(isinstance(block, ToolCall) for block in blocks)
     thinking = sum(estimated_tokens(len(block.thinking)) for block in blocks if isinstance(block, Thinking))
     spoken = sum(_tokens(block) for block in blocks if not isinstance(block, Thinking))
@@ -112,7 +113,7 @@ def _placeholders(rule: Rule, request: ModelRequest) -> dict[str, str]:
     return values
 
 
-def _filled_block(block: Block, values: Mapping[str, str]) -> Text | ToolCall | Thinking:
+def _filled_block(block: Block, values: Mapping[str, str]) -> Block:
     if isinstance(block, Text):
         return Text.model_construct(text=_filled(block.text, values))
     if isinstance(block, Thinking):
@@ -133,6 +134,13 @@ def _filled_json(value: Any, values: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [_filled_json(inner, values) for inner in value]
     return value
+
+
+def _says_something(block: Block) -> bool:
+    """Tell whether a block has content: a placeholder may have been filled with nothing."""
+    if isinstance(block, Text):
+        return bool(block.text)
+    return not isinstance(block, Thinking) or bool(block.thinking)
 
 
 def _tokens(block: Text | ToolCall) -> int:

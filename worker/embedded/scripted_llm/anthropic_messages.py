@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from worker.embedded.scripted_llm.anthropic_wire import SIGNATURE_PREFIX, signature
 from worker.embedded.scripted_llm.errors import ApiError
@@ -40,6 +40,16 @@ _BLOCK_TYPES = (
 )
 
 
+class Place(NamedTuple):
+    """Where a content block stands. It becomes text only when an error names it."""
+
+    message: int
+    block: int
+
+    def __str__(self) -> str:
+        return f"messages.{self.message}.content.{self.block}"
+
+
 @dataclass(slots=True)
 class Turn:
     """Consecutive messages of one role, which the API combines into one."""
@@ -47,10 +57,9 @@ class Turn:
     role: str
     index: int
     """Of its first message."""
-    blocks: list[tuple[str, Block]] = field(default_factory=list)
-    """Each content block with its place, e.g. `messages.2.content.0`."""
+    blocks: list[tuple[Place, Block]] = field(default_factory=list)
 
-    def of_type(self, block_type: str) -> list[tuple[str, Block]]:
+    def of_type(self, block_type: str) -> list[tuple[Place, Block]]:
         """Return the blocks of one type."""
         return [(place, block) for place, block in self.blocks if block["type"] == block_type]
 
@@ -86,7 +95,7 @@ def check_messages(messages: object, *, thinking: bool, allow_prefill: bool) -> 
     return turns
 
 
-def check_text(text: object, place: str, root: str) -> None:
+def check_text(text: object, place: object, root: str) -> None:
     """Refuse a text block that says nothing; `root` is the part of the request the real API names."""
     if not isinstance(text, str):
         raise refused(f"{place}.text: Input should be a valid string")
@@ -121,7 +130,7 @@ def _check_role(role: object, index: int) -> None:
         raise refused(f'messages: Unexpected role {role!r}. Allowed roles are "user" or "assistant".')
 
 
-def _blocks(message: dict[str, Any], index: int) -> list[tuple[str, Block]]:
+def _blocks(message: dict[str, Any], index: int) -> list[tuple[Place, Block]]:
     if "content" not in message:
         raise refused(f"messages.{index}.content: Field required")
     content = message["content"]
@@ -133,13 +142,13 @@ def _blocks(message: dict[str, Any], index: int) -> list[tuple[str, Block]]:
         )
     if not isinstance(content, list):
         raise refused(f"messages.{index}.content: Input should be a valid list")
-    blocks = [(f"messages.{index}.content.{number}", block) for number, block in enumerate(content)]
+    blocks = [(Place(index, number), block) for number, block in enumerate(content)]
     for place, block in blocks:
         _check_block(block, place, role=message["role"], index=index)
     return blocks
 
 
-def _check_block(block: object, place: str, *, role: str, index: int) -> None:
+def _check_block(block: object, place: object, *, role: str, index: int) -> None:
     if not isinstance(block, dict):
         raise refused(f"{place}: Input should be an object")
     kind = block.get("type")
@@ -161,7 +170,7 @@ def _check_block(block: object, place: str, *, role: str, index: int) -> None:
         _check_thinking(block, place)
 
 
-def _check_tool_use(block: Block, place: str) -> None:
+def _check_tool_use(block: Block, place: object) -> None:
     for name in ("id", "name", "input"):
         if name not in block:
             raise refused(f"{place}.tool_use.{name}: Field required")
@@ -173,7 +182,7 @@ def _check_tool_use(block: Block, place: str) -> None:
         raise refused(f"{place}.tool_use.input: Input should be a valid dictionary")
 
 
-def _check_tool_result(block: Block, place: str) -> None:
+def _check_tool_result(block: Block, place: object) -> None:
     if not isinstance(block.get("tool_use_id"), str):
         raise refused(f"{place}.tool_result.tool_use_id: Field required")
     content = block.get("content", "")
@@ -189,7 +198,7 @@ def _check_tool_result(block: Block, place: str) -> None:
             check_text(inner.get("text"), inner_place, "messages")
 
 
-def _check_thinking(block: Block, place: str) -> None:
+def _check_thinking(block: Block, place: object) -> None:
     for name in ("thinking", "signature"):
         if not isinstance(block.get(name), str):
             raise refused(f"{place}.thinking.{name}: Field required")
@@ -201,13 +210,12 @@ def _check_thinking(block: Block, place: str) -> None:
 
 def _check_tool_pairs(turns: list[Turn]) -> None:
     seen: set[str] = set()
-    called: dict[str, str] = {}
+    called: dict[str, Place] = {}
     for number, turn in enumerate(turns):
         if turn.role == "user":
             _check_results_are_called_for(turn, called)
             called = {}
             continue
-        called = {}
         for place, block in turn.of_type("tool_use"):
             if block["id"] in seen:
                 raise refused(f"{place}: `tool_use` ids must be unique")
@@ -223,7 +231,7 @@ def _check_tool_pairs(turns: list[Turn]) -> None:
             )
 
 
-def _check_results_are_called_for(turn: Turn, called: dict[str, str]) -> None:
+def _check_results_are_called_for(turn: Turn, called: dict[str, Place]) -> None:
     answered: set[str] = set()
     for place, block in turn.of_type("tool_result"):
         call = block["tool_use_id"]

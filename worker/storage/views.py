@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, func, select, tuple_
+from sqlalchemy import and_, bindparam, func, select, text, tuple_
+from sqlalchemy.exc import ProgrammingError
 
 from worker.conversation.usage import LLMUsage, Usage, usage_key
 from worker.storage.schema import outbox, sessions, turns, usage_entries, workflow_definitions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from worker.storage.turns import EnqueuedTurn
 
 TERMINAL_STATUSES = ("completed", "failed", "cancelled")
 """A turn in one of these never changes again."""
@@ -197,6 +200,8 @@ _LIST_TURNS = (
     .limit(bindparam("limit"))
 )
 
+_APPLIED_REVISION = text("SELECT version_num FROM alembic_version")
+
 # One statement, so one snapshot: a log that is finished is also complete.
 _EVENT_COLUMNS = (
     outbox.c.sequence,
@@ -295,6 +300,42 @@ async def get_turn(connection: AsyncConnection, *, organization_id: UUID, turn_i
     return None if row is None else _turn(row)
 
 
+def enqueued_turn(
+    turn: EnqueuedTurn,
+    *,
+    organization_id: UUID,
+    opening: bool = False,
+    user_messages: Sequence[str] = (),
+    external_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> TurnView:
+    """A turn as it was just enqueued with these values: what reading it would return, without reading it."""
+    return TurnView(
+        id=turn.turn_id,
+        organization_id=organization_id,
+        session_id=turn.session_id,
+        session_state="running",
+        revision=turn.revision,
+        position=turn.position,
+        parent_turn_id=None,
+        status="pending",
+        opening=opening,
+        user_messages=list(user_messages),
+        assistant_text=None,
+        error=None,
+        attempt=0,
+        usage=Usage().to_json(),
+        external_id=external_id,
+        metadata=dict(metadata or {}),
+        created_at=turn.created_at,
+        available_at=turn.created_at,
+        first_claimed_at=None,
+        claimed_at=None,
+        assistant_created_at=None,
+        ended_at=None,
+    )
+
+
 async def list_turns(
     connection: AsyncConnection, *, organization_id: UUID, session_id: UUID, limit: int, after: int = 0
 ) -> list[TurnView]:
@@ -304,6 +345,15 @@ async def list_turns(
         {"organization_id": organization_id, "session_id": session_id, "after": after, "limit": limit},
     )
     return [_turn(row) for row in rows]
+
+
+async def applied_revision(connection: AsyncConnection) -> str | None:
+    """The revision of the database's schema; None if no migration was ever applied."""
+    try:
+        revision: str | None = await connection.scalar(_APPLIED_REVISION)
+    except ProgrammingError:
+        return None
+    return revision
 
 
 async def session_events(

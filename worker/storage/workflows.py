@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, select, tuple_, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from uuid_utils.compat import uuid7
 
 from worker.storage.schema import workflow_definitions, workflows
@@ -83,7 +84,7 @@ _ONE = _SUMMARY.add_columns(workflow_definitions.c.definition).where(
 _NEWEST = _ONE.order_by(workflow_definitions.c.number.desc()).limit(1)
 _NUMBERED = _ONE.where(workflow_definitions.c.number == bindparam("number"))
 _LIST = (
-    _SUMMARY.distinct(workflows.c.created_at, workflows.c.id)
+    _SUMMARY.ext(distinct_on(workflows.c.created_at, workflows.c.id))
     .where(workflows.c.organization_id == bindparam("organization_id"))
     .order_by(workflows.c.created_at.desc(), workflows.c.id.desc(), workflow_definitions.c.number.desc())
     .limit(bindparam("limit"))

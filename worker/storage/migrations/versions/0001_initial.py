@@ -107,8 +107,8 @@ def upgrade() -> None:
         sa.Column("last_sequence", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("(state = 'completed') = (ended_at IS NOT NULL)", name="ck_sessions_ended"),
-        sa.CheckConstraint("state IN ('running', 'completed')", name="ck_sessions_state"),
+        sa.CheckConstraint("(state = 'completed') = (ended_at IS NOT NULL)", name=op.f("ck_sessions_ended")),
+        sa.CheckConstraint("state IN ('running', 'completed')", name=op.f("ck_sessions_state")),
         sa.ForeignKeyConstraint(["definition_id"], ["workflow_definitions.id"], name="fk_sessions_definition_id"),
         sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name="fk_sessions_organization_id"),
         sa.ForeignKeyConstraint(["workflow_id"], ["workflows.id"], name="fk_sessions_workflow_id"),
@@ -154,13 +154,13 @@ def upgrade() -> None:
         sa.Column("replaces_context", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("(status = 'running') = (lease_expires_at IS NOT NULL)", name="ck_turns_lease"),
+        sa.CheckConstraint("(status = 'running') = (lease_expires_at IS NOT NULL)", name=op.f("ck_turns_lease")),
         sa.CheckConstraint(
-            "(status IN ('completed', 'failed', 'cancelled')) = (ended_at IS NOT NULL)", name="ck_turns_ended"
+            "(status IN ('completed', 'failed', 'cancelled')) = (ended_at IS NOT NULL)", name=op.f("ck_turns_ended")
         ),
-        sa.CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="ck_turns_error"),
+        sa.CheckConstraint("status <> 'failed' OR error IS NOT NULL", name=op.f("ck_turns_error")),
         sa.CheckConstraint(
-            "status IN ('pending', 'running', 'completed', 'failed', 'cancelled')", name="ck_turns_status"
+            "status IN ('pending', 'running', 'completed', 'failed', 'cancelled')", name=op.f("ck_turns_status")
         ),
         sa.ForeignKeyConstraint(["parent_turn_id"], ["turns.id"], name="fk_turns_parent_turn_id"),
         sa.ForeignKeyConstraint(["session_id"], ["sessions.id"], name="fk_turns_session_id"),

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 _ROUTERS = (workflows.router, sessions.router, turns.router, events.router, health.router, problem_pages.router)
 
 
-def create_app(settings: Settings, doorbell: Doorbell) -> FastAPI:
+def create_app(settings: Settings, doorbell: Doorbell | None = None) -> FastAPI:
     """Make the application. It starts, and says that it is not ready, even while PostgreSQL or Redis is away.
 
     Args:
         settings: must name PostgreSQL and Redis.
-        doorbell: tells workers of turns that can be claimed.
+        doorbell: tells workers of turns that can be claimed; by default through Celery.
 
     Raises:
         InvalidSettings: when PostgreSQL or Redis is not named.

@@ -101,12 +101,10 @@ def document(app: FastAPI) -> dict[str, Any]:
     """The whole document, made once."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        models = [(model, "validation") for model in _BODIES]
-        models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
-            (ProblemDetails, "serialization"),
-            *((model, "validation") for model in _BODIES),
+        bodies: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
+            (model, "validation") for model in _BODIES
         ]
-        _, definitions = models_json_schema(models, ref_template=_REF)
+        _, definitions = models_json_schema([*bodies, (ProblemDetails, "serialization")], ref_template=_REF)
         components = schema.setdefault("components", {}).setdefault("schemas", {})
         components.update(definitions["$defs"])
         app.openapi_schema = schema

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from worker.channel.publisher import Publisher
 from worker.channel.subscriber import Subscriber
+from worker.queue.doorbell import CeleryDoorbell
 from worker.storage.database import Database
 from worker.storage.migrate import expected_revision
 from worker.turns.dispatch import Dispatch
@@ -38,29 +39,28 @@ class Services:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings, doorbell: Doorbell) -> AsyncGenerator[Self]:
-        """Connect to what can be reached, and at the end finish what was begun in the background."""
+    async def open(cls, settings: Settings, doorbell: Doorbell | None = None) -> AsyncGenerator[Self]:
+        """Connect to what can be reached, and at the end finish what was begun in the background.
+
+        Args:
+            doorbell: tells workers of turns that can be claimed, in place of Celery's.
+        """
         if settings.database_url is None or settings.redis_url is None:
             raise AssertionError("create_app checks that both are set")
         redis_url = settings.redis_url.get_secret_value()
-        database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
-        publisher = Publisher(redis_url)
-        subscriber = Subscriber(redis_url)
-        services = cls(
-            settings,
-            database,
-            Dispatch(database, publisher, doorbell),
-            subscriber,
-            await asyncio.to_thread(expected_revision),
-        )
-        await subscriber.start()
-        try:
-            yield services
-        finally:
-            await services.dispatch.drain()
-            await subscriber.close()
-            await publisher.close()
-            await database.close()
+        async with AsyncExitStack() as stack:
+            database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+            stack.push_async_callback(database.close)
+            publisher = Publisher(redis_url)
+            stack.push_async_callback(publisher.close)
+            subscriber = Subscriber(redis_url)
+            stack.push_async_callback(subscriber.close)
+            if doorbell is None:
+                doorbell = stack.enter_context(closing(CeleryDoorbell(redis_url)))
+            dispatch = Dispatch(database, publisher, doorbell)
+            stack.push_async_callback(dispatch.drain)
+            await subscriber.start()
+            yield cls(settings, database, dispatch, subscriber, await asyncio.to_thread(expected_revision))
 
 
 def _services(request: Request) -> Services:

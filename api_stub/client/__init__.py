@@ -1,0 +1,70 @@
+"""The client library: talk to the API from another program. Needs httpx and pydantic, and redis only to hear from Redis.
+
+```python
+from api_stub.client import TurnWorkerClient
+
+with TurnWorkerClient("http://localhost:8080", "twk_...") as client:
+    session = client.create_session(workflow_id)
+    print(client.wait(session.opening_turn.id).assistant_text)
+    turn = client.enqueue(session.id, "I would like an appointment on Friday.")
+    print(client.wait(turn.id).assistant_text)
+```
+
+`AsyncTurnWorkerClient` is the same for asyncio.
+"""
+
+from __future__ import annotations
+
+from api_stub.client.asynchronous import AsyncTurnWorkerClient
+from api_stub.client.blocking import TurnWorkerClient
+from api_stub.client.errors import (
+    ApiError,
+    ApiUnavailable,
+    ApiUnreachable,
+    ClientError,
+    Conflict,
+    InvalidApiKey,
+    InvalidRequest,
+    NotFound,
+    RedisUnreachable,
+    TurnUnfinished,
+)
+from api_stub.schemas import (
+    CreatedSession,
+    Event,
+    EventPage,
+    Page,
+    ProblemDetails,
+    Session,
+    Turn,
+    TurnError,
+    TurnPage,
+    Workflow,
+    WorkflowSummary,
+)
+
+__all__ = [
+    "ApiError",
+    "ApiUnavailable",
+    "ApiUnreachable",
+    "AsyncTurnWorkerClient",
+    "ClientError",
+    "Conflict",
+    "CreatedSession",
+    "Event",
+    "EventPage",
+    "InvalidApiKey",
+    "InvalidRequest",
+    "NotFound",
+    "Page",
+    "ProblemDetails",
+    "RedisUnreachable",
+    "Session",
+    "Turn",
+    "TurnError",
+    "TurnPage",
+    "TurnUnfinished",
+    "TurnWorkerClient",
+    "Workflow",
+    "WorkflowSummary",
+]

@@ -1,0 +1,208 @@
+"""The requests a client can make: how each is built and how its answer is read. No I/O.
+
+Each function here is a method of both clients, which send what it builds and return what the answer holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from uuid import uuid4
+
+from pydantic import TypeAdapter, ValidationError
+
+from api_stub import schemas
+from api_stub.client.errors import ApiError, error_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    import httpx
+
+T = TypeVar("T")
+
+MAX_WAIT_SECONDS = 30.0
+"""What the API waits at most in one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request, which may be sent again without harm: it reads, or it is a PUT, or it carries an idempotency key.
+
+    Attributes:
+        answer: Reads the body of a successful answer.
+        patience_seconds: How much longer than usual the answer may take.
+    """
+
+    method: str
+    path: str
+    answer: TypeAdapter[T]
+    params: Mapping[str, str] = field(default_factory=dict)
+    json: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    patience_seconds: float = 0.0
+
+    def read(self, response: httpx.Response) -> T:
+        """What the API answered.
+
+        Raises:
+            ApiError: when it is a problem.
+        """
+        if response.is_success:
+            return self.answer.validate_json(response.content)
+        raise problem_of(response)
+
+
+def problem_of(response: httpx.Response) -> ApiError:
+    """The error that an answer stands for, be it the API's or that of a proxy on the way."""
+    try:
+        problem = schemas.ProblemDetails.model_validate_json(response.content)
+    except ValidationError:
+        problem = schemas.ProblemDetails(
+            type="about:blank",
+            title=response.reason_phrase or "The request was refused",
+            status=response.status_code,
+            code="not_from_the_api",
+            detail=response.text[:500],
+        )
+    return error_of(problem)
+
+
+_WORKFLOW = TypeAdapter(schemas.Workflow)
+_WORKFLOWS = TypeAdapter(schemas.Page[schemas.WorkflowSummary])
+_CREATED_SESSION = TypeAdapter(schemas.CreatedSession)
+_SESSION = TypeAdapter(schemas.Session)
+_SESSIONS = TypeAdapter(schemas.Page[schemas.Session])
+_TURN = TypeAdapter(schemas.Turn)
+_TURNS = TypeAdapter(schemas.TurnPage)
+_EVENTS = TypeAdapter(schemas.EventPage)
+
+
+def create_workflow(
+    name: str, definition: Mapping[str, Any], *, idempotency_key: str | None = None
+) -> Call[schemas.Workflow]:
+    """Create a workflow from its first definition.
+
+    Args:
+        definition: `{"graph": ..., "workflow_configurations": ...}`, or the bare graph that visual editors export.
+    """
+    return _post("/v1/workflows", _WORKFLOW, {"name": name, "definition": definition}, idempotency_key)
+
+
+def put_workflow(
+    workflow_id: UUID | str, definition: Mapping[str, Any], *, name: str | None = None
+) -> Call[schemas.Workflow]:
+    """Give a workflow its next definition; one equal to the newest changes nothing. Sessions that exist keep theirs."""
+    return Call("PUT", f"/v1/workflows/{workflow_id}", _WORKFLOW, json=_given(definition=definition, name=name))
+
+
+def get_workflow(workflow_id: UUID | str, *, number: int | None = None) -> Call[schemas.Workflow]:
+    """Read a workflow with its newest definition, or with the one of that number."""
+    return Call("GET", f"/v1/workflows/{workflow_id}", _WORKFLOW, params=_query(number=number))
+
+
+def list_workflows(*, limit: int = 50, cursor: str | None = None) -> Call[schemas.Page[schemas.WorkflowSummary]]:
+    """List workflows, newest first. Pass the page's `next_cursor` as `cursor` for what follows."""
+    return Call("GET", "/v1/workflows", _WORKFLOWS, params=_query(limit=limit, cursor=cursor))
+
+
+def create_session(
+    workflow_id: UUID | str,
+    *,
+    initial_context: Mapping[str, Any] | None = None,
+    begins_with: Literal["agent", "user"] = "agent",
+    external_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[schemas.CreatedSession]:
+    """Begin a conversation. If the agent speaks first, `opening_turn` is the turn in which it does."""
+    body = _given(initial_context=initial_context, begins_with=begins_with, external_id=external_id, metadata=metadata)
+    return _post(f"/v1/workflows/{workflow_id}/sessions", _CREATED_SESSION, body, idempotency_key)
+
+
+def get_session(session_id: UUID | str) -> Call[schemas.Session]:
+    """Read a session."""
+    return Call("GET", f"/v1/sessions/{session_id}", _SESSION)
+
+
+def list_sessions(
+    *,
+    state: Literal["running", "completed"] | None = None,
+    workflow_id: UUID | str | None = None,
+    external_id: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Call[schemas.Page[schemas.Session]]:
+    """List the sessions that fit every filter, newest first. Pass the page's `next_cursor` as `cursor` for what follows."""
+    params = _query(state=state, workflow_id=workflow_id, external_id=external_id, limit=limit, cursor=cursor)
+    return Call("GET", "/v1/sessions", _SESSIONS, params=params)
+
+
+def end_session(
+    session_id: UUID | str,
+    *,
+    reason: str | None = None,
+    expected_revision: int | None = None,
+    idempotency_key: str | None = None,
+) -> Call[schemas.Session]:
+    """End a session. What is pending or running in it is cancelled."""
+    body = _given(reason=reason, expected_revision=expected_revision)
+    return _post(f"/v1/sessions/{session_id}/end", _SESSION, body, idempotency_key)
+
+
+def enqueue(
+    session_id: UUID | str,
+    text: str | Sequence[str],
+    *,
+    external_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    expected_revision: int | None = None,
+    idempotency_key: str | None = None,
+) -> Call[schemas.Turn]:
+    """Enqueue what the user said: one text, or several that are answered together. Returns the turn, pending."""
+    said = {"text": text} if isinstance(text, str) else {"messages": list(text)}
+    body = {**said, **_given(external_id=external_id, metadata=metadata, expected_revision=expected_revision)}
+    return _post(f"/v1/sessions/{session_id}/turns", _TURN, body, idempotency_key)
+
+
+def get_turn(turn_id: UUID | str, *, wait_seconds: float = 0.0) -> Call[schemas.Turn]:
+    """Read a turn as soon as it is over, or as it is after `wait_seconds`, 30 at most. See `wait` for longer."""
+    waited = min(wait_seconds, MAX_WAIT_SECONDS)
+    params = {"wait": f"{waited:.3f}"} if waited > 0 else {}
+    return Call("GET", f"/v1/turns/{turn_id}", _TURN, params=params, patience_seconds=waited)
+
+
+def list_turns(session_id: UUID | str, *, limit: int = 50, cursor: str | None = None) -> Call[schemas.TurnPage]:
+    """List a session's turns in the order of its line. Pass the page's `next_cursor` as `cursor` for what follows."""
+    return Call("GET", f"/v1/sessions/{session_id}/turns", _TURNS, params=_query(limit=limit, cursor=cursor))
+
+
+def list_events(
+    *, session_id: UUID | str | None = None, turn_id: UUID | str | None = None, after: int = 0, limit: int = 100
+) -> Call[schemas.EventPage]:
+    """Read the log of a session, or what is in it about one turn, behind the number `after`."""
+    return Call("GET", events_path(session_id, turn_id), _EVENTS, params=_query(after=after, limit=limit))
+
+
+def events_path(session_id: UUID | str | None, turn_id: UUID | str | None) -> str:
+    """Where the log is of the one of the two that is given.
+
+    Raises:
+        ValueError: when neither or both are.
+    """
+    if (session_id is None) == (turn_id is None):
+        raise ValueError("Name either a session or a turn.")
+    return f"/v1/turns/{turn_id}/events" if session_id is None else f"/v1/sessions/{session_id}/events"
+
+
+def _post(path: str, answer: TypeAdapter[T], body: Mapping[str, Any], idempotency_key: str | None) -> Call[T]:
+    return Call("POST", path, answer, json=body, headers={"Idempotency-Key": idempotency_key or str(uuid4())})
+
+
+def _given(**values: object) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _query(**values: object) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}

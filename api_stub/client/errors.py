@@ -1,0 +1,108 @@
+"""What can go wrong when talking to the API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from api_stub.schemas import ProblemDetails, Turn
+
+
+class ClientError(Exception):
+    """Something went wrong that the caller can act on. The root of every error of this library."""
+
+
+class ApiUnreachable(ClientError):
+    """The API gave no answer, however often it was asked. Whether it did what was asked is not known.
+
+    Asking again is safe: pass the same `idempotency_key`.
+    """
+
+
+class RedisUnreachable(ClientError):
+    """The subscription to Redis could not be made. Check the URL; or subscribe without one, through the API."""
+
+
+class TurnUnfinished(ClientError):
+    """A turn was not over within the time one was ready to wait. It goes on all the same.
+
+    Attributes:
+        turn: As it was last seen.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__(turn)
+        self.turn = turn
+
+    def __str__(self) -> str:
+        return (
+            f"Turn {self.turn.id} is still {self.turn.status}, in attempt {self.turn.attempt}. Wait longer, or again."
+        )
+
+
+class ApiError(ClientError):
+    """The API answered with a problem.
+
+    Attributes:
+        problem: RFC 9457 problem details, further members included.
+    """
+
+    def __init__(self, problem: ProblemDetails) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        listed = "".join(f"\n- {error}" for error in self.extensions.get("errors", ()))
+        return f"{self.problem.title} ({self.problem.status}, {self.code}): {self.problem.detail}{listed}"
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.problem.status
+
+    @property
+    def code(self) -> str:
+        """The stable, machine-readable name of the problem, such as `session_ended`."""
+        return self.problem.code
+
+    @property
+    def extensions(self) -> dict[str, Any]:
+        """What this kind of problem says beyond the usual members, such as `errors` or `actual_revision`."""
+        return self.problem.model_extra or {}
+
+
+class InvalidApiKey(ApiError):
+    """The key is missing, unknown or revoked (401)."""
+
+
+class NotFound(ApiError):
+    """The organization of the key has no such workflow, session or turn (404)."""
+
+
+class Conflict(ApiError):
+    """The session's state does not allow it: `session_ended`, `revision_conflict` (409)."""
+
+
+class InvalidRequest(ApiError):
+    """What was sent is not acceptable; `extensions["errors"]` names every fault (400, 413, 415, 422)."""
+
+
+class ApiUnavailable(ApiError):
+    """The API, or what it depends on, is out of order (5xx)."""
+
+
+def error_of(problem: ProblemDetails) -> ApiError:
+    """The error for a problem, of the class its status asks for."""
+    match problem.status:
+        case 401:
+            return InvalidApiKey(problem)
+        case 404:
+            return NotFound(problem)
+        case 409:
+            return Conflict(problem)
+        case 400 | 413 | 415 | 422:
+            return InvalidRequest(problem)
+        case status if status >= 500:
+            return ApiUnavailable(problem)
+        case _:
+            return ApiError(problem)

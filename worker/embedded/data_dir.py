@@ -38,8 +38,7 @@ class DataFolder:
     """A folder and the lock on it.
 
     The lock is held through an open file that the server inherits (`lock_fd`): it lasts as long as this process
-    or the server lives, whatever kills either, and never longer. So whoever holds it knows that pid files
-    found in the folder are stale.
+    or the server lives, whatever kills either, and never longer.
     """
 
     def __init__(self, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -58,9 +59,7 @@ class EmbeddedPostgres(EmbeddedServer):
         programs = find_postgres()
         if not self._data.exists():
             self._initialise(programs, log)
-        # We hold the folder's lock, so no server of ours is alive on this data. PostgreSQL itself would refuse
-        # to start if the process id in the file meanwhile belonged to anything else, as after a reboot.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        self._forget_pid_of_another_time()
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self._port,
@@ -93,6 +92,15 @@ class EmbeddedPostgres(EmbeddedServer):
         if status != 0:
             raise self._start_failed(f"could not create its data (initdb ended with status {status})")
         unfinished.rename(self._data)
+
+    def _forget_pid_of_another_time(self) -> None:
+        # PostgreSQL refuses to start while a process has the id in its pid file. After a reboot, or a crash long
+        # ago, that may be any process. One that is called postgres is left for PostgreSQL to judge.
+        pid_file = self._data / "postmaster.pid"
+        with contextlib.suppress(FileNotFoundError):  # no pid file, no such process, or no /proc
+            pid = pid_file.read_text().partition("\n")[0]
+            if Path(f"/proc/{pid}/comm").read_text().strip() != "postgres":
+                pid_file.unlink()
 
     def _program(self, data: Path, command: list[str | Path], log: int) -> ChildProcess:
         if not _postgres_accepts_this_user():

@@ -1,0 +1,164 @@
+"""The assistant's half of the context: what the model says and calls goes in, and what it is asked next comes out.
+
+It stands where pipecat's `LLMAssistantAggregator` would. That one writes each of several parallel tool calls as a message
+of its own and forgets thinking it has no frame for, so a reply could not go back to its provider as it came, and it says
+nothing when a turn is finished. This one works in direct mode, inside whoever pushes a frame: when a push returns,
+ledger and transcript are up to date.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pipecat.frames.frames import (
+    Frame,
+    FunctionCallFromLLM,
+    FunctionCallResultFrame,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+    LLMUpdateSettingsFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.services.settings import LLMSettings
+
+from worker.conversation.event import TurnEvent
+from worker.engine.failures import LLMReplyEmpty
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from typing import Any
+
+    from pipecat.services.llm_service import LLMService
+    from pydantic import JsonValue
+
+    from worker.engine.capture import Capture
+    from worker.engine.llm.calls import LLMCalls
+    from worker.engine.llm.reply import EarlyStop, Reply, ToolCall
+    from worker.engine.nodes import NodeView, Stage
+    from worker.engine.outstanding import Outstanding
+    from worker.engine.tool_runner import ToolRunner
+    from worker.engine.transcript import Transcript
+
+REPLY_STOPPED_EARLY: Final = "reply_stopped_early"
+"""Event: the model stopped before it was done. Payload: `reason` (`max_tokens`, `refusal`, ...), `detail`."""
+
+_REQUEST: Final = "an LLM request"
+_RESPONSE: Final = "an LLM response"
+
+
+class ReplyAggregator(FrameProcessor):
+    """Follows the model through a turn: reply, tools, next request, until a reply calls for nothing more."""
+
+    def __init__(
+        self,
+        *,
+        llm: LLMService[Any],
+        calls: LLMCalls,
+        provider_id: str,
+        stage: Stage,
+        transcript: Transcript,
+        tools: ToolRunner,
+        capture: Capture,
+        outstanding: Outstanding,
+        clock: Callable[[], datetime],
+    ) -> None:
+        super().__init__(name="ReplyAggregator", enable_direct_mode=True)
+        self._llm = llm
+        self._calls = calls
+        self._provider_id = provider_id
+        self._stage = stage
+        self._transcript = transcript
+        self._tools = tools
+        self._capture = capture
+        self._outstanding = outstanding
+        self._clock = clock
+        self._told: NodeView = stage.view
+        self._text: list[str] = []
+        self._results: dict[str, JsonValue] = {}
+        self._awaited: dict[str, str] = {}
+        self._closed = False
+        llm.register_function(None, tools.handle)
+
+    def request(self) -> LLMContextFrame:
+        """What the model is asked now."""
+        self._outstanding.begin(_REQUEST)
+        return LLMContextFrame(self._transcript.request(self._provider_id, self._stage.view.schema))
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Take in what the model and the tools say; everything else passes."""
+        await super().process_frame(frame, direction)
+        if isinstance(frame, LLMTextFrame):
+            self._text.append(frame.text)
+        elif isinstance(frame, LLMFullResponseStartFrame):
+            self._outstanding.begin(_RESPONSE)
+            self._outstanding.end(_REQUEST)
+        elif isinstance(frame, LLMFullResponseEndFrame):
+            reply = self._calls.take_reply()
+            if reply is not None:  # None: the call failed, and the turn with it
+                await self._take(reply)
+                self._outstanding.end(_RESPONSE)
+        elif isinstance(frame, FunctionCallResultFrame):
+            await self._take_result(frame.tool_call_id, frame.result)
+        else:
+            await self.push_frame(frame, direction)
+
+    async def _take(self, reply: Reply) -> None:
+        said, self._text = "".join(self._text).strip(), []
+        self._capture.say(said)
+        if reply.early_stop is not None:
+            self._note_early_stop(reply.early_stop)
+        elif not said and not reply.tool_calls:
+            self._outstanding.fail(LLMReplyEmpty("The model replied with nothing. Try again."))
+            return
+        if reply.message is not None:
+            self._transcript.add_reply(reply.message)
+        # An end node gets one closing reply, whatever else the model may want of it.
+        self._closed = self._stage.view.ends_session and bool(said)
+        if reply.tool_calls:
+            await self._call_tools(reply)
+
+    async def _call_tools(self, reply: Reply) -> None:
+        self._awaited = {call.id: _tool_call(call) for call in reply.tool_calls}
+        self._results = {}
+        self._tools.begin(reply.tool_calls)
+        for name in self._awaited.values():
+            self._outstanding.begin(name)
+        await self._llm.run_function_calls(
+            [
+                FunctionCallFromLLM(
+                    function_name=call.name,
+                    tool_call_id=call.id,
+                    arguments=call.arguments or {},
+                    context=None,
+                )
+                for call in reply.tool_calls
+            ]
+        )
+
+    async def _take_result(self, tool_call_id: str, result: JsonValue) -> None:
+        self._results[tool_call_id] = result
+        if len(self._results) == len(self._awaited):
+            for call_id in self._awaited:
+                self._transcript.add_tool_result(call_id, self._results[call_id])
+            if not self._closed:
+                await self._ask_again()
+        self._outstanding.end(self._awaited[tool_call_id])
+
+    async def _ask_again(self) -> None:
+        view = self._stage.view
+        if view is not self._told:
+            self._told = view
+            settings = LLMSettings(system_instruction=view.system_prompt or None)
+            await self.push_frame(LLMUpdateSettingsFrame(delta=settings), FrameDirection.UPSTREAM)
+        await self.push_frame(self.request(), FrameDirection.UPSTREAM)
+
+    def _note_early_stop(self, stop: EarlyStop) -> None:
+        payload: dict[str, JsonValue] = {"reason": stop.reason, "detail": stop.detail}
+        self._capture.events.append(TurnEvent(REPLY_STOPPED_EARLY, self._clock(), payload))
+
+
+def _tool_call(call: ToolCall) -> str:
+    return f"the tool call {call.name} ({call.id})"

@@ -1,0 +1,86 @@
+"""What a turn leaves behind while it runs: what was said, what happened, what was learned, what it used."""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+from typing import TYPE_CHECKING, TypeVar
+
+from worker.conversation import event
+from worker.conversation.usage import LLMUsage, Usage, usage_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from pydantic import JsonValue
+
+    from worker.conversation.event import TurnEvent
+    from worker.engine.failures import TurnFailed
+    from worker.engine.request import LLMCall, UsageLedger
+
+_Failure = TypeVar("_Failure", bound="TurnFailed")
+
+
+class Capture:
+    """Collects one attempt.
+
+    Attributes:
+        events: What happened, in order.
+        gathered_context: What the conversation has learned: a copy of what it knew before, free to be changed.
+        assistant_created_at: When the last segment was complete; None while nothing was said.
+    """
+
+    def __init__(
+        self, gathered_context: Mapping[str, JsonValue], ledger: UsageLedger | None, clock: Callable[[], datetime]
+    ) -> None:
+        self.events: list[TurnEvent] = []
+        self.gathered_context: dict[str, JsonValue] = deepcopy(dict(gathered_context))
+        self.assistant_created_at: datetime | None = None
+        self._segments: list[str] = []
+        self._llm: dict[str, LLMUsage] = {}
+        self._ledger = ledger
+        self._clock = clock
+        self._started = time.monotonic()
+
+    @property
+    def assistant_text(self) -> str | None:
+        """Every segment, in order, separated by blank lines; None when there is none."""
+        return "\n\n".join(self._segments) or None
+
+    @property
+    def usage(self) -> Usage:
+        """What was used so far."""
+        return Usage(llm=dict(self._llm), call_duration_seconds=time.monotonic() - self._started)
+
+    def say(self, text: str) -> None:
+        """Add a segment to what the user reads. Blank text is none."""
+        segment = text.strip()
+        if segment:
+            self._segments.append(segment)
+            self.assistant_created_at = self._clock()
+
+    def learn(self, name: str, value: JsonValue) -> None:
+        """Add a value to what the conversation has learned, in place of what it knew by this name."""
+        self.gathered_context[name] = value
+
+    def append_once(self, name: str, value: str) -> None:
+        """Add a value to a list of what the conversation has learned, unless it is there already."""
+        known = self.gathered_context.get(name)
+        items = known if isinstance(known, list) else []
+        if value not in items:
+            self.gathered_context[name] = [*items, value]
+
+    def count(self, call: LLMCall) -> None:
+        """Add what an LLM call used, and write it down at once: it was paid for, whatever becomes of the turn."""
+        key = usage_key(call.processor, call.model)
+        self._llm[key] = self._llm.get(key, LLMUsage()) + call.usage
+        if self._ledger is not None:
+            self._ledger.record(call)
+
+    def close_failed(self, failure: _Failure) -> _Failure:
+        """Hand everything over to a failure, closed by its event."""
+        self.events.append(event.execution_error(self._clock(), code=failure.code, message=str(failure)))
+        failure.events = tuple(self.events)
+        failure.usage = self.usage
+        return failure

@@ -1,0 +1,1 @@
+"""Language models: one module per provider, each pipecat's own service behind a client that reads along."""

@@ -1,0 +1,75 @@
+"""The SDK clients of one event loop: one for each credential and address, shared by all turns.
+
+A client holds a connection pool and a TLS context (20 ms of CPU time to create), so one per turn would cost more than
+the turn itself.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from worker.engine.llm.provider import provider
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pydantic import SecretStr
+
+    from worker.engine.llm.provider import Provider
+    from worker.engine.request import ResolvedModel
+
+MAX_IDLE_CLIENTS: Final = 100
+"""How many clients that no turn uses are kept, each about 1 MB. The least recently used go first."""
+
+
+class _Key(NamedTuple):
+    provider: str
+    base_url: str | None
+    api_key: SecretStr | None
+
+
+@dataclass(slots=True)
+class _Shared:
+    provider: Provider
+    client: Any
+    users: int = 0
+
+
+class ProviderClients:
+    """Lends out SDK clients. Belongs to the event loop it is used on; close it before that ends."""
+
+    def __init__(self) -> None:
+        self._clients: dict[_Key, _Shared] = {}  # least recently used first
+
+    @asynccontextmanager
+    async def lend(self, model: ResolvedModel) -> AsyncIterator[tuple[Provider, Any]]:
+        """Borrow the provider and the client for a model, for the length of a turn.
+
+        Raises:
+            UnknownLLMProvider: There is no such provider.
+            LLMNotConfigured: It needs a key and has none.
+        """
+        key = _Key(model.provider, model.base_url, model.api_key)
+        shared = self._clients.pop(key, None)
+        if shared is None:
+            chosen = provider(model.provider)
+            shared = _Shared(chosen, chosen.connect(model))
+        self._clients[key] = shared
+        shared.users += 1
+        try:
+            yield shared.provider, shared.client
+        finally:
+            shared.users -= 1
+            await self._close_idle(keep=MAX_IDLE_CLIENTS)
+
+    async def close(self) -> None:
+        """Close every client, and with them what still runs over them."""
+        for key in list(self._clients):
+            await self._clients.pop(key).client.close()
+
+    async def _close_idle(self, keep: int) -> None:
+        idle = [key for key, shared in self._clients.items() if not shared.users]
+        for key in idle[: max(0, len(idle) - keep)]:
+            await self._clients.pop(key).client.close()

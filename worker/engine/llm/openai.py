@@ -1,0 +1,203 @@
+"""OpenAI's Chat Completions API, and everything else that speaks it, through pipecat's own service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+import openai
+from pipecat.services.openai.llm import OpenAILLMService
+from pipecat.utils.http import connection_limits
+
+from worker.conversation.usage import LLMUsage
+from worker.engine.failures import LLMNotConfigured
+from worker.engine.llm.errors import SDKErrors
+from worker.engine.llm.provider import (
+    CONNECT_SECONDS,
+    KEEPALIVE_SECONDS,
+    MAX_CONNECTIONS,
+    check_parameters,
+    estimated_tokens,
+)
+from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, parse_arguments, universal_call
+
+if TYPE_CHECKING:
+    from worker.conversation.history import Message
+    from worker.engine.llm.calls import LLMCalls, ReplyStream
+    from worker.engine.request import ResolvedModel
+
+BASE_URL: Final = "https://api.openai.com/v1"
+PROCESSOR: Final = "OpenAILLMService"
+_ORDINARY_STOPS: Final = frozenset({"stop", "tool_calls", "function_call"})
+_STOPS: Final = {"length": "max_tokens", "content_filter": "refusal"}
+"""OpenAI's finish reasons in the words of the engine."""
+
+
+class OpenAIProvider:
+    """OpenAI, or whoever speaks its protocol at another base URL."""
+
+    message_id = "openai"
+    processor = PROCESSOR
+    errors = SDKErrors(
+        status=openai.APIStatusError,
+        timeout=openai.APITimeoutError,
+        connection=openai.APIConnectionError,
+        api=openai.APIError,
+    )
+
+    def connect(self, model: ResolvedModel) -> openai.AsyncOpenAI:
+        """Create the SDK's client. Key and address are always given, so that it looks for neither in the environment."""
+        if model.api_key is None and model.base_url is None:
+            raise LLMNotConfigured(
+                "The model configuration has no API key for openai. Store one: turn-worker config set."
+            )
+        client = openai.AsyncOpenAI(
+            api_key=model.api_key.get_secret_value() if model.api_key else "none",
+            base_url=model.base_url or BASE_URL,
+            max_retries=0,  # retries are the executor's, which knows the turn's deadline
+            timeout=openai.Timeout(None, connect=CONNECT_SECONDS),  # silence is bounded by LLMCalls
+            http_client=openai.DefaultAioHttpClient(
+                limits=connection_limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
+                follow_redirects=False,  # a redirect would take the key along
+            ),
+        )
+        # What the environment says of these belongs to the operator's key, which this need not be.
+        client.organization = client.project = None
+        return client
+
+    def service(
+        self, client: openai.AsyncOpenAI, model: ResolvedModel, calls: LLMCalls, system_prompt: str
+    ) -> OpenAILLMService:
+        """Create pipecat's service for one turn."""
+        check_parameters(model.parameters)
+        settings = OpenAILLMService.Settings(
+            model=model.model, system_instruction=system_prompt or None, extra={"extra_body": dict(model.parameters)}
+        )
+        if model.temperature is not None:
+            settings.temperature = model.temperature
+        if model.max_tokens is not None and model.base_url is None:
+            settings.max_completion_tokens = model.max_tokens  # OpenAI's newer models refuse `max_tokens`
+        elif model.max_tokens is not None:
+            settings.max_tokens = model.max_tokens  # which is what all the others understand
+        return _Service(client=client, calls=calls, settings=settings, name=PROCESSOR)
+
+
+def create_provider() -> OpenAIProvider:
+    """Create the provider (see `worker.engine.llm.provider`)."""
+    return OpenAIProvider()
+
+
+class _Service(OpenAILLMService):
+    """pipecat's service, which lets a subclass bring its own client."""
+
+    def __init__(self, *, client: openai.AsyncOpenAI, calls: LLMCalls, **kwargs: Any) -> None:
+        self._shared_client = client
+        self._calls = calls
+        super().__init__(**kwargs)
+
+    def create_client(self, *_args: Any, **_kwargs: Any) -> SimpleNamespace:
+        """Stand in for the SDK's client with the one method that pipecat's service calls on it."""
+
+        async def create(**request: Any) -> ReplyStream:
+            return await self._calls.stream(
+                lambda: self._shared_client.chat.completions.create(**request), OpenAIReader()
+            )
+
+        return SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+
+
+@dataclass(slots=True)
+class _StreamedCall:
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class OpenAIReader:
+    """Puts a streamed chat completion together again.
+
+    Source: https://platform.openai.com/docs/api-reference/chat-streaming. Other servers take liberties: they send
+    several calls in one chunk, leave out a call's id or index, or send no usage.
+    """
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._calls: dict[int, _StreamedCall] = {}
+        self._finish_reason: str | None = None
+        self._usage: LLMUsage | None = None
+
+    def read(self, event: Any) -> bool:
+        """Take a chunk in. pipecat sees the text; the rest it would lose or misread."""
+        if event.usage:
+            self._usage = _usage(event.usage)
+        if not event.choices:
+            return False
+        choice = event.choices[0]
+        if choice.finish_reason:
+            self._finish_reason = choice.finish_reason
+            self.complete = True
+        delta = choice.delta
+        if delta is None:
+            return False
+        for call in delta.tool_calls or ():
+            self._read_call(call)
+        if delta.refusal:
+            self._refusal.append(delta.refusal)
+        if not delta.content:
+            return False
+        self._text.append(delta.content)
+        delta.tool_calls = None
+        return True
+
+    @property
+    def usage(self) -> LLMUsage:
+        """What was reported; of a reply that was cut off, what its text amounts to."""
+        if self._usage is not None or self.complete:
+            return self._usage or LLMUsage()
+        estimated = estimated_tokens(sum(map(len, self._text)))
+        return LLMUsage(completion_tokens=estimated, total_tokens=estimated)
+
+    def reply(self) -> Reply:
+        """The message. Calls of a reply that stopped early are cut off."""
+        early_stop = None
+        if self._finish_reason not in _ORDINARY_STOPS:
+            early_stop = EarlyStop(_STOPS.get(str(self._finish_reason), str(self._finish_reason)))
+        elif self._refusal:
+            early_stop = EarlyStop("refusal", "".join(self._refusal))
+        calls = () if early_stop else tuple(map(_tool_call, self._calls.values()))
+        text = "".join(self._text)
+        message: Message = {"role": "assistant"}
+        if text.strip():
+            message["content"] = text
+        if calls:
+            message["tool_calls"] = [universal_call(call) for call in calls]
+        return Reply(message if len(message) > 1 else None, calls, early_stop)
+
+    def _read_call(self, delta: Any) -> None:
+        index = delta.index
+        if index is None:  # without one, a new id begins a new call
+            index = len(self._calls) - (0 if delta.id or not self._calls else 1)
+        call = self._calls.setdefault(index, _StreamedCall())
+        call.id = call.id or delta.id or ""
+        if delta.function:
+            call.name = call.name or delta.function.name or ""
+            call.arguments += delta.function.arguments or ""
+
+
+def _tool_call(call: _StreamedCall) -> ToolCall:
+    return ToolCall(call.id or f"call_{uuid4().hex}", call.name, parse_arguments(call.arguments))
+
+
+def _usage(usage: Any) -> LLMUsage:
+    details = usage.prompt_tokens_details
+    return LLMUsage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+        cache_read_input_tokens=getattr(details, "cached_tokens", None) or 0,
+        cache_creation_input_tokens=getattr(details, "cache_write_tokens", None) or 0,
+    )

@@ -1,0 +1,99 @@
+"""The providers of language models, by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from worker.engine.failures import InvalidModelParameters, UnknownLLMProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pipecat.services.llm_service import LLMService
+    from pydantic import JsonValue
+
+    from worker.engine.llm.calls import LLMCalls
+    from worker.engine.llm.errors import SDKErrors
+    from worker.engine.request import ResolvedModel
+
+_MODULES: Final = {
+    "anthropic": "worker.engine.llm.anthropic",
+    "openai": "worker.engine.llm.openai",
+}
+"""Each provider's module, loaded when it is first used: an SDK costs up to a second and tens of megabytes."""
+
+MAX_CONNECTIONS: Final = 10_000
+"""Connections of one client. Admission of turns is bounded by the worker, not here."""
+
+KEEPALIVE_SECONDS: Final = 30.0
+"""How long an unused connection stays open."""
+
+CONNECT_SECONDS: Final = 10.0
+"""How long opening a connection may take."""
+
+_CHARACTERS_PER_TOKEN: Final = 4
+
+
+class Provider(Protocol):
+    """How to reach one provider through its SDK and pipecat's service.
+
+    Attributes:
+        message_id: What pipecat calls this provider's own messages.
+        processor: Name of the pipecat service, for the usage.
+        errors: The exceptions of its SDK.
+    """
+
+    message_id: str
+    processor: str
+    errors: SDKErrors
+
+    def connect(self, model: ResolvedModel) -> Any:
+        """Create the SDK's client, which has a connection pool of its own.
+
+        Raises:
+            LLMNotConfigured: There is no key, and the address is the provider's own.
+        """
+        ...
+
+    def service(self, client: Any, model: ResolvedModel, calls: LLMCalls, system_prompt: str) -> LLMService[Any]:
+        """Create pipecat's service for one turn, its calls made through `calls`.
+
+        Raises:
+            InvalidModelParameters: The parameters name what is not theirs to say.
+        """
+        ...
+
+
+def provider(name: str) -> Provider:
+    """Find a provider.
+
+    Raises:
+        UnknownLLMProvider: There is none of this name; the message lists those there are.
+    """
+    if name not in _MODULES:
+        raise UnknownLLMProvider(
+            f"There is no LLM provider {name!r}. Known are {', '.join(sorted(_MODULES))}; any other that speaks OpenAI's "
+            "protocol is reached as `openai` with its base URL."
+        )
+    create: Callable[[], Provider] = import_module(_MODULES[name]).create_provider
+    return create()
+
+
+def check_parameters(parameters: Mapping[str, JsonValue]) -> None:
+    """Refuse parameters that would take the request out of the engine's hands.
+
+    Raises:
+        InvalidModelParameters: Some do; the message names them.
+    """
+    taken = sorted(parameters.keys() & {"messages", "system", "tools", "tool_choice", "stream", "stream_options"})
+    if taken:
+        raise InvalidModelParameters(
+            f"The model configuration's `parameters` may not hold {', '.join(taken)}: the engine says that itself. "
+            "Remove them from the configuration."
+        )
+
+
+def estimated_tokens(characters: int) -> int:
+    """What a text amounts to in tokens, roughly: for the usage of a reply that was cut off before it reported any."""
+    return characters // _CHARACTERS_PER_TOKEN

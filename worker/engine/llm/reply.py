@@ -1,0 +1,121 @@
+"""One reply of a model, read in full, whichever provider it came from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from worker.conversation.history import Message
+    from worker.conversation.usage import LLMUsage
+
+Block: TypeAlias = "dict[str, JsonValue]"
+"""One content block of an Anthropic message."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model asks for.
+
+    Attributes:
+        id: The provider's name of the call; its result carries it too.
+        name: The tool.
+        arguments: What to call it with; None when what the model wrote is no JSON object.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, JsonValue] | None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyStop:
+    """Why a reply is shorter than the model would have liked.
+
+    Attributes:
+        reason: `max_tokens`, `refusal`, or another reason in the provider's words.
+        detail: What the provider adds, such as the category of a refusal.
+    """
+
+    reason: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete reply.
+
+    Attributes:
+        message: What goes into the context; None when the reply holds nothing.
+        tool_calls: The calls it asks for, in order.
+        early_stop: Why it stopped early, if it did.
+    """
+
+    message: Message | None
+    tool_calls: tuple[ToolCall, ...]
+    early_stop: EarlyStop | None
+
+
+class ReplyReader(Protocol):
+    """Reads the events of one streamed reply as they pass by."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the provider said that the reply is over. A stream that ends without has broken off."""
+        ...
+
+    @property
+    def usage(self) -> LLMUsage:
+        """What the reply used, as far as is known."""
+        ...
+
+    def read(self, event: Any) -> bool:
+        """Take an event in, and tell whether pipecat is to see it too."""
+        ...
+
+    def reply(self) -> Reply:
+        """The reply, once it is complete."""
+        ...
+
+
+def parse_arguments(text: str) -> dict[str, JsonValue] | None:
+    """Read a tool call's arguments; None when they are no JSON object. No text at all means no arguments."""
+    try:
+        arguments = json.loads(text or "{}")
+    except ValueError:
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def universal_call(call: ToolCall) -> dict[str, JsonValue]:
+    """Write a tool call in the universal notation. Arguments that were none are left out: no provider takes them back."""
+    arguments = json.dumps(call.arguments or {}, ensure_ascii=False)
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def portable(message: Message) -> Message:
+    """Write a provider's own message in the universal notation: its text and its tool calls.
+
+    Used when a conversation goes on with another provider, to which the rest means nothing.
+    """
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    blocks = [block for block in content if isinstance(block, dict)]
+    texts = [str(block["text"]) for block in blocks if block.get("type") == "text"]
+    calls: list[JsonValue] = [universal_call(tool_call(block)) for block in blocks if block.get("type") == "tool_use"]
+    universal: Message = {"role": message.get("role", "assistant")}
+    if texts or not calls:
+        universal["content"] = "".join(texts)
+    if calls:
+        universal["tool_calls"] = calls
+    return universal
+
+
+def tool_call(block: Block) -> ToolCall:
+    """Read a `tool_use` block."""
+    arguments = block.get("input")
+    return ToolCall(str(block["id"]), str(block["name"]), arguments if isinstance(arguments, dict) else None)

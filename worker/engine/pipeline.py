@@ -1,0 +1,70 @@
+"""The short-lived pipecat pipeline of one turn."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipecat.frames.frames import EndFrame, ErrorFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineWorker
+from pipecat.utils.asyncio.task_manager import TaskManager
+from pipecat.utils.errors import ErrorCategory
+from pipecat.workers.base_worker import WorkerParams
+from pipecat.workers.runner import WorkerRunner
+
+from worker.engine.failures import TurnInterrupted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pipecat.services.llm_service import LLMService
+
+    from worker.engine.aggregator import ReplyAggregator
+    from worker.engine.outstanding import Outstanding
+
+_CANCEL_SECONDS = 2.0
+"""How long pipecat waits for its processors when a turn is cut off."""
+
+
+@asynccontextmanager
+async def running_pipeline(
+    llm: LLMService[Any], aggregator: ReplyAggregator, outstanding: Outstanding
+) -> AsyncIterator[PipelineWorker]:
+    """Run the two processors of a text turn, with nothing that only a voice call needs.
+
+    Leaving in good order lets queued frames drain. Leaving by an exception, a cancellation among them, stops everything
+    the pipeline started, tools and LLM calls too, before the exception goes on.
+    """
+    tasks = TaskManager()
+    worker = PipelineWorker(
+        Pipeline([llm, aggregator]),
+        enable_rtvi=False,
+        enable_turn_tracking=False,
+        idle_timeout_secs=None,
+        check_dangling_tasks=False,
+        cancel_timeout_secs=_CANCEL_SECONDS,
+        task_manager=tasks,
+    )
+
+    async def on_error(_: PipelineWorker, frame: ErrorFrame) -> None:
+        if frame.category is not ErrorCategory.APPLICATION:
+            outstanding.fail(TurnInterrupted(f"The turn's pipeline broke: {frame.error}. This is a defect: report it."))
+
+    worker.add_event_handler("on_pipeline_error", on_error)
+    # A runner gives the worker its place; its own signal handling and bus have no part in a turn.
+    runner = WorkerRunner(handle_sigint=False, task_manager=tasks)
+    await worker.attach(registry=runner.registry, bus=runner.bus, worker_runner=runner)
+    task = asyncio.create_task(worker.run(WorkerParams(task_manager=tasks)))
+    task.add_done_callback(
+        lambda _: outstanding.fail(TurnInterrupted("The turn's pipeline ended before the turn did."))
+    )
+    try:
+        yield worker
+        await worker.queue_frame(EndFrame())
+        await asyncio.shield(task)
+    except BaseException:
+        task.cancel()
+        await asyncio.wait({task})
+        raise

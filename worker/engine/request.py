@@ -1,0 +1,97 @@
+"""What a turn needs to run, gathered by the caller: everything is here or behind one of the protocols, nothing is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from pydantic import JsonValue, SecretStr
+
+    from worker.conversation.checkpoint import Checkpoint
+    from worker.conversation.usage import LLMUsage
+    from worker.workflow.graph import WorkflowGraph
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedModel:
+    """The effective model configuration with its secret looked up.
+
+    Attributes:
+        provider: Name of the provider: `anthropic`, `openai`.
+        model: The provider's name of the model.
+        api_key: The key itself; it shows in no repr.
+        base_url: Root of the provider's API; None for the provider's own.
+        max_tokens: Most tokens of one reply; None for the provider's default.
+        temperature: Sampling temperature; None for the provider's default.
+        parameters: Further parameters of the provider's request, passed on as they are.
+        timeout_seconds: Longest silence of one LLM call, before its first word or between two.
+    """
+
+    provider: str
+    model: str
+    api_key: SecretStr | None = None
+    base_url: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    parameters: Mapping[str, JsonValue] = field(default_factory=dict)
+    timeout_seconds: float = 45.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRequest:
+    """One attempt at one turn.
+
+    Attributes:
+        organization_id: Whose turn it is.
+        session_id: The conversation it belongs to.
+        turn_id: The turn; becomes the new checkpoint's `anchor_turn_id`.
+        attempt: Which attempt this is, from 1.
+        graph: The session's pinned definition, indexed. It never changes, so build it once per definition and share it.
+        checkpoint: What the conversation is so far. It is not changed.
+        user_messages: What the user said, oldest first. None at all means the opening turn, or "go on".
+        initial_context: Values given when the session was created.
+        model: The language model; None when none is configured.
+        time_limit_seconds: Limit of the whole attempt.
+        max_llm_calls: How many LLM calls the attempt may make: a bound on models that call tools without an end.
+    """
+
+    organization_id: UUID
+    session_id: UUID
+    turn_id: UUID
+    attempt: int
+    graph: WorkflowGraph
+    checkpoint: Checkpoint
+    user_messages: tuple[str, ...] = ()
+    initial_context: Mapping[str, JsonValue] = field(default_factory=dict)
+    model: ResolvedModel | None = None
+    time_limit_seconds: float = 60.0
+    max_llm_calls: int = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMCall:
+    """One LLM call that the provider answered, however it ended.
+
+    Attributes:
+        number: Its place among the calls of the attempt: 1, 2, 3 ... A call that was refused leaves a gap.
+        processor: The pipecat service that made it.
+        model: The configured model.
+        usage: What it used. Of a reply that was cut off, the completion tokens are estimated from the text that arrived.
+    """
+
+    number: int
+    processor: str
+    model: str
+    usage: LLMUsage
+
+
+class UsageLedger(Protocol):
+    """Where LLM calls are written down as they end, also in attempts that fail or are cancelled."""
+
+    def record(self, call: LLMCall) -> None:
+        """Take note of a call. Must return at once and not raise."""
+        ...

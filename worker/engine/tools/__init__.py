@@ -1,0 +1,1 @@
+"""The tools a node can carry, besides the transitions that its edges give it."""

@@ -1,0 +1,209 @@
+"""One attempt at one turn: `await run_turn(request, clients=clients)`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from worker.conversation import event
+from worker.engine.aggregator import ReplyAggregator
+from worker.engine.capture import Capture
+from worker.engine.failures import BlankUserMessage, LLMNotConfigured, TurnFailed, TurnTimeout
+from worker.engine.llm.calls import LLMCalls
+from worker.engine.llm.errors import classify
+from worker.engine.nodes import Stage
+from worker.engine.outcome import TurnOutcome
+from worker.engine.outstanding import Outstanding
+from worker.engine.pipeline import running_pipeline
+from worker.engine.tool_runner import ToolRunner
+from worker.engine.transcript import Transcript
+from worker.workflow.definition import StartCallNode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipecat.pipeline.worker import PipelineWorker
+    from pydantic import JsonValue
+
+    from worker.engine.llm.clients import ProviderClients
+    from worker.engine.request import ResolvedModel, TurnRequest, UsageLedger
+    from worker.engine.tools.tool import NodeTools
+
+END_NODE_REASON: Final = "user_qualified"
+"""Why a session ends that came to an end node: the conversation went all the way."""
+
+
+def utc_now() -> datetime:
+    """The time, for everything a turn dates."""
+    return datetime.now(UTC)
+
+
+async def run_turn(
+    request: TurnRequest,
+    *,
+    clients: ProviderClients,
+    usage_ledger: UsageLedger | None = None,
+    tools: NodeTools | None = None,
+    clock: Callable[[], datetime] = utc_now,
+) -> TurnOutcome:
+    """Run one attempt at a turn, from a conversation's checkpoint to its next one.
+
+    Needs no database and no queue. Nothing of the request is changed, and nothing is left running: cancelling the task
+    stops what the turn started, its HTTP stream included, and raises `CancelledError` on.
+
+    Args:
+        request: The turn.
+        clients: The SDK clients of this event loop.
+        usage_ledger: Told of every LLM call as it ends, also in attempts that come to nothing.
+        tools: Knows the tools of the nodes; None for none but transitions.
+        clock: The current time, with its zone.
+
+    Raises:
+        TurnFailed: The attempt failed; its type says whether another may succeed.
+        UnknownNode: The checkpoint stands on a node that the definition does not have.
+    """
+    turn = _Turn(request, clients, usage_ledger, tools, clock)
+    try:
+        async with asyncio.timeout(request.time_limit_seconds):
+            await turn.run()
+        return turn.outcome()
+    except TimeoutError:
+        failure = TurnTimeout(request.time_limit_seconds, turn.outstanding.names)
+        raise turn.capture.close_failed(failure) from None
+    except TurnFailed as failure:
+        raise turn.capture.close_failed(failure) from failure.__cause__
+
+
+class _Turn:
+    """The parts of one attempt and the order they act in."""
+
+    def __init__(
+        self,
+        request: TurnRequest,
+        clients: ProviderClients,
+        usage_ledger: UsageLedger | None,
+        tools: NodeTools | None,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.request = request
+        self.clients = clients
+        self.clock = clock
+        self.initial_context = _with_runtime_configuration(request)
+        self.capture = Capture(request.checkpoint.gathered_context, usage_ledger, clock)
+        self.outstanding = Outstanding()
+        self.transcript = Transcript(request.checkpoint.messages)
+        self.stage = Stage(request.graph, tools, self.initial_context, self.capture, clock)
+        self.ended = False
+
+    async def run(self) -> None:
+        """Enter the node, open, answer, end."""
+        entered = await self.stage.begin(self.request.checkpoint.current_node_id)
+        greeted = entered and self._greet()
+        for message in self.request.user_messages:
+            self._hear(message)
+        if self.request.user_messages or not greeted:
+            await self._answer(self._model())
+        if self.stage.view.ends_session:
+            self._end(END_NODE_REASON)
+
+    def outcome(self) -> TurnOutcome:
+        """What the turn came to."""
+        checkpoint = replace(
+            self.request.checkpoint,
+            anchor_turn_id=str(self.request.turn_id),
+            current_node_id=self.stage.view.node.id,
+            messages=self.transcript.finished(),
+            gathered_context=self.capture.gathered_context,
+        )
+        return TurnOutcome(
+            assistant_text=self.capture.assistant_text,
+            assistant_created_at=self.capture.assistant_created_at,
+            events=tuple(self.capture.events),
+            usage=self.capture.usage,
+            checkpoint=checkpoint,
+            gathered_context=self.capture.gathered_context,
+            initial_context=self.initial_context,
+            session_state="completed" if self.ended else "running",
+        )
+
+    def _greet(self) -> bool:
+        node = self.stage.view.node
+        greeting = self.stage.greeting(node) if isinstance(node, StartCallNode) else ""
+        if greeting:
+            self.capture.say(greeting)
+            self.transcript.add_assistant(greeting)
+        return bool(greeting)
+
+    def _hear(self, message: str) -> None:
+        text = message.strip()
+        if not text:
+            raise BlankUserMessage("A user message holds nothing but white space. Send text, or no message at all.")
+        self.transcript.add_user(text)
+
+    def _model(self) -> ResolvedModel:
+        if self.request.model is None:
+            raise LLMNotConfigured(
+                "No language model is configured for this organization or definition. Name one: turn-worker config set."
+            )
+        return self.request.model
+
+    async def _answer(self, model: ResolvedModel) -> None:
+        async with self.clients.lend(model) as (provider, client):
+            calls = LLMCalls(
+                processor=provider.processor,
+                model=model.model,
+                limit=self.request.max_llm_calls,
+                silence_seconds=model.timeout_seconds,
+                classify=lambda error: classify(error, provider.errors, model),
+                on_end=self.capture.count,
+                on_failure=self.outstanding.fail,
+            )
+            async with aclosing(calls):
+                llm = provider.service(client, model, calls, self.stage.view.system_prompt)
+                aggregator = ReplyAggregator(
+                    llm=llm,
+                    calls=calls,
+                    provider_id=provider.message_id,
+                    stage=self.stage,
+                    transcript=self.transcript,
+                    tools=ToolRunner(self.stage, self.capture, self.clock),
+                    capture=self.capture,
+                    outstanding=self.outstanding,
+                    clock=self.clock,
+                )
+                async with running_pipeline(llm, aggregator, self.outstanding) as pipeline:
+                    await pipeline.queue_frame(aggregator.request())
+                    await self._finished(pipeline)
+
+    async def _finished(self, pipeline: PipelineWorker) -> None:
+        """Wait until nothing is outstanding and a flush has confirmed that nothing was on its way either."""
+        begun = -1
+        while begun != self.outstanding.begun:
+            await self.outstanding.settled()
+            begun = self.outstanding.begun
+            if not await pipeline.flush_pipeline():
+                begun = -1
+        await self.outstanding.settled()
+
+    def _end(self, reason: str) -> None:
+        """End the session: its disposition is what the conversation set, or else the reason."""
+        known = self.capture.gathered_context.get("call_disposition")
+        disposition = known if isinstance(known, str) and known else reason
+        self.capture.learn("call_disposition", disposition)
+        self.capture.learn("mapped_call_disposition", disposition)
+        self.capture.append_once("call_tags", disposition)
+        self.capture.events.append(event.session_end(self.clock(), reason=reason))
+        self.ended = True
+
+
+def _with_runtime_configuration(request: TurnRequest) -> dict[str, JsonValue]:
+    initial_context = dict(request.initial_context)
+    if request.model is not None:
+        initial_context["runtime_configuration"] = {
+            "llm_provider": request.model.provider,
+            "llm_model": request.model.model,
+        }
+    return initial_context

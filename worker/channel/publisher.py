@@ -61,8 +61,6 @@ class Publisher:
         Raises:
             ChannelUnavailable: Redis did not confirm all of them within the time limit; any of them may have gone out.
         """
-        if not envelopes:
-            return
         pipeline = self._redis.pipeline(transaction=False)
         for envelope in envelopes:
             pipeline.publish(envelope.channel, envelope.encode())
@@ -72,7 +70,7 @@ class Publisher:
         except TimeoutError:
             raise ChannelUnavailable(f"no answer within {self._timeout_seconds:g} s") from None
         except (RedisError, OSError) as error:
-            raise ChannelUnavailable(mask_secrets(str(error))) from error
+            raise ChannelUnavailable(mask_secrets(str(error)).rstrip(".")) from error
 
     async def close(self) -> None:
         """Close the connections. What was published before is not affected."""

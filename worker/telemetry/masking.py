@@ -60,7 +60,7 @@ _RULES: Final = (
     # JSON Web Tokens
     _rule(rf"(?P<keep>{_START}eyj)[\w-]{{8,}}\.[\w-]+\.[\w-]*"),
     # Fernet keys, and what they encrypted
-    _rule(r"(?:(?<![\w-])|(?<=\\[nrt]))[\w-]{43}=(?![\w=-])", MASK),
+    _rule(r"(?:(?<![\w-])|(?<=\\[nrt]))[\w-]{43}=(?!=)", MASK),
     _rule(r"(?P<keep>gaaaaa)[\w-]{20,}={0,2}"),
     _rule(r"(?P<keep>-----begin [a-z ]*private key-----)(?:(?!-----end)[\s\S])+"),
 )

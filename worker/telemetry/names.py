@@ -66,6 +66,15 @@ TURN_HANDED_BACK: Final = "turn.handed_back"
 TURN_WRITE_REFUSED: Final = "turn.write_refused"
 """The attempt is no longer the turn's current one, so nothing it wrote was kept."""
 
+TURN_NOT_LOADED: Final = "turn.not_loaded"
+"""What a claimed turn goes on from could not be read; it is handed back."""
+
+TURN_DEFECT: Final = "turn.defect"
+"""A defect of this program ended the turn; the line has the traceback."""
+
+COMMIT_FAILED: Final = "commit.failed"
+"""PostgreSQL did not take an attempt's result; it is kept and written again."""
+
 SESSION_ENDED: Final = "session.ended"
 """A session is over."""
 

@@ -54,14 +54,14 @@ class ApiServer:
             AddressUnavailable: when something else listens there, or there is no such address.
             InvalidSettings: when the settings name no PostgreSQL or no Redis.
         """
-        app = create_app(settings, doorbell)
+        self.app = create_app(settings, doorbell)
         self._socket = _listen(settings.host, settings.port)
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self.started = asyncio.Event()
         self._server = _Server(
             uvicorn.Config(
-                app,
+                self.app,
                 lifespan="on",
                 ws="none",
                 log_config=None,
@@ -70,7 +70,7 @@ class ApiServer:
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=round(settings.shutdown_grace_seconds),
             ),
-            app,
+            self.app,
             self.started,
         )
 

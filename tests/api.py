@@ -1,0 +1,164 @@
+"""The real API over real servers, a caller with a key, and an agent whose turns the test itself plays.
+
+Every answer is checked against the OpenAPI document, so every test of the API is also one of its documentation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from jsonschema import Draft202012Validator
+
+from api_stub.server import ApiServer
+from tests.world import World
+from worker.storage.organizations import create_api_key
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from uuid import UUID
+
+    from fastapi import FastAPI
+
+    from api_stub.services import Services
+    from worker.settings import Settings
+    from worker.storage.database import Database
+    from worker.storage.outbox import RecordedEvent
+    from worker.turns.dispatch import TurnReference
+
+
+@dataclass
+class Bell:
+    """A doorbell that notes who rang. `broken`: nobody can ring."""
+
+    rung: list[UUID] = field(default_factory=list)
+
+    async def ring(self, turns: Sequence[TurnReference]) -> None:
+        self.rung.extend(turn.turn_id for turn in turns)
+
+
+@dataclass
+class Tenant:
+    """An organization in the database, and a caller with one of its keys."""
+
+    world: World
+    key: str
+    http: httpx.AsyncClient
+    app: FastAPI
+
+    @property
+    def services(self) -> Services:
+        services: Services = self.app.state.services
+        return services
+
+    async def session(self, **body: Any) -> dict[str, Any]:
+        """A new session, which begins with the user."""
+        path = f"/v1/workflows/{self.world.workflow_id}/sessions"
+        return await self.made(self.http.post(path, json={"begins_with": "user", **body}))
+
+    async def turn(self, session_id: str, text: str = "Hi.", **body: Any) -> dict[str, Any]:
+        """A new pending turn."""
+        return await self.made(self.http.post(f"/v1/sessions/{session_id}/turns", json={"text": text, **body}))
+
+    async def get(self, path: str, **params: Any) -> Any:
+        """What is at a path."""
+        response = await self.http.get(path, params=params)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def made(self, posted: Any) -> dict[str, Any]:
+        response = await posted
+        assert response.is_success, response.text
+        result: dict[str, Any] = response.json()
+        return result
+
+    async def answer(self, turn: dict[str, Any], **completion: Any) -> None:
+        """Play a worker that claims the turn and completes it, and publish what it recorded."""
+        claimed = await self.world.claim(turn["id"])
+        self.publish(claimed.events)
+        end = await self.world.complete(claimed.attempt, **completion)
+        self.publish(end.events)
+
+    async def claim(self, turn: dict[str, Any]) -> Any:
+        """Play a worker that begins the turn, and publish what it recorded."""
+        claimed = await self.world.claim(turn["id"])
+        self.publish(claimed.events)
+        return claimed.attempt
+
+    def publish(self, events: Sequence[RecordedEvent]) -> None:
+        """Let the world know of events that were committed."""
+        self.services.dispatch.after_commit(events)
+
+
+async def tenant(
+    database: Database, app: FastAPI, transport: httpx.AsyncBaseTransport | None, base_url: str, name: str = "Acme"
+) -> Tenant:
+    """Make an organization and its caller."""
+    world = await World.make(database, name)
+    async with database.transaction() as connection:
+        key = await create_api_key(connection, organization_id=world.organization_id, name="test")
+    http = httpx.AsyncClient(
+        transport=transport,
+        base_url=base_url,
+        headers={"Authorization": f"Bearer {key.key}"},
+        event_hooks={"response": [Contract(app).check]},
+        timeout=30,
+    )
+    return Tenant(world, key.key, http, app)
+
+
+@asynccontextmanager
+async def serving(settings: Settings, bell: Bell | None = None) -> AsyncIterator[ApiServer]:
+    """The API on a socket of its own."""
+    server = ApiServer(settings, bell or Bell())
+    running = asyncio.create_task(server.run())
+    started = asyncio.create_task(server.started.wait())
+    await asyncio.wait([running, started], return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()
+    try:
+        yield server
+    finally:
+        server.stop()
+        await running
+
+
+class Contract:
+    """Checks answers against the app's OpenAPI document."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._document = app.openapi()
+        self._paths = [
+            (re.compile(re.sub(r"{\w+}", "[^/]+", path) + r"\Z"), operations)
+            for path, operations in self._document["paths"].items()
+        ]
+
+    async def check(self, response: httpx.Response) -> None:
+        operation = self._operation(response.request)
+        if operation is None:
+            assert response.status_code in {404, 405}
+            return
+        documented = operation["responses"].get(str(response.status_code))
+        assert documented, f"{response.request.method} {response.request.url.path}: undocumented {response.status_code}"
+        for name in documented.get("headers", {}):
+            assert name in response.headers
+        media_type = response.headers.get("content-type", "").partition(";")[0]
+        if media_type == "text/event-stream":
+            assert media_type in documented["content"]
+            return
+        await response.aread()
+        if not response.content:
+            assert "content" not in documented
+            return
+        schema = documented.get("content", {}).get(media_type, {}).get("schema")
+        assert schema is not None, f"undocumented {media_type}"
+        Draft202012Validator({**schema, "components": self._document["components"]}).validate(response.json())
+
+    def _operation(self, request: httpx.Request) -> Any:
+        for pattern, operations in self._paths:
+            if pattern.match(request.url.path) and request.method.lower() in operations:
+                return operations[request.method.lower()]
+        return None

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         "stand-in, or the `local` model. Default: `anthropic` with a key, else `scripted`.",
     )
     default_model: str = Field(
-        "claude-sonnet-4-5", min_length=1, description="The model used when neither organization nor definition names one."
+        "claude-sonnet-5", min_length=1, description="The model used when neither organization nor definition names one."
     )
     data_dir: Path | None = Field(
         None, description="Where the embedded servers keep their data. Default: `~/.local/share/turn-worker`."

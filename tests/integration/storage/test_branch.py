@@ -11,6 +11,8 @@ from worker.turns.loading import base_checkpoint
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from pydantic import JsonValue
+
     from tests.world import World
 
 
@@ -88,7 +90,7 @@ def test_an_ancestor_without_a_checkpoint_means_the_default_one_and_no_look_furt
 
 def test_the_sessions_own_messages_come_first_unless_a_turn_replaced_the_context() -> None:
     own = {"messages": said("own")}
-    stored = {"version": 1, "current_node_id": "start"}
+    stored: dict[str, JsonValue] = {"version": 1, "current_node_id": "start"}
     whole = base_checkpoint(Branch(stored, said("a"), from_beginning=True), own)
     assert (whole.messages, whole.current_node_id) == (said("own", "a"), "start")
     replaced = base_checkpoint(Branch(stored, said("a"), from_beginning=False), own)

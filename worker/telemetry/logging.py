@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 import loguru
@@ -50,11 +50,11 @@ def configure_logging(
     number = logging.getLevelNamesMapping()[level]
 
     enrich = _enrichment(for_people=log_format == "console")
-    handler = logging.StreamHandler(stream)
+    handler = _LineHandler(stream)
     handler.setFormatter(
         ProcessorFormatter(
             foreign_pre_chain=enrich,
-            processors=[ProcessorFormatter.remove_processors_meta, _mask_event, _renderer(log_format, stream)],
+            processors=[ProcessorFormatter.remove_processors_meta, _renderer(log_format, stream)],
         )
     )
     _take_over_standard_logging(handler, number)
@@ -65,6 +65,21 @@ def configure_logging(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines, and loses one that cannot be written.
+
+    Where the standard library would print the line as it is, with all its secrets, this says only that it was lost.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the name is logging's
+        loss = logging.LogRecord(
+            record.name, logging.ERROR, record.pathname, record.lineno, "log line lost: %r", (sys.exc_info()[1],), None
+        )
+        # OSError and ValueError: the stream is gone, and there is nobody left to tell.
+        with suppress(OSError, ValueError):
+            self.stream.write(self.format(loss) + self.terminator)
 
 
 @contextmanager
@@ -100,6 +115,7 @@ def _enrichment(*, for_people: bool) -> list[Processor]:
         structlog.processors.StackInfoRenderer(),
         # Tracebacks become text here, so that they are masked like everything else.
         structlog.processors.format_exc_info,
+        _mask_event,
     ]
 
 
@@ -113,7 +129,8 @@ def _renderer(log_format: Literal["json", "console"], stream: TextIO) -> Process
 
 
 def _mask_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {name: mask_field(name, value) for name, value in event.items()}
+    # What begins with an underscore belongs to ProcessorFormatter, which takes it out again.
+    return {name: value if name.startswith("_") else mask_field(name, value) for name, value in event.items()}
 
 
 def _take_over_standard_logging(handler: logging.Handler, level: int) -> None:
@@ -123,9 +140,9 @@ def _take_over_standard_logging(handler: logging.Handler, level: int) -> None:
         if isinstance(logger, logging.Logger):
             logger.propagate = True
             for other in list(logger.handlers):
-                # Exactly this type, as an earlier call, logging.basicConfig, Celery or uvicorn add it. Collectors of
-                # other kinds, of an error tracker for instance, may stay.
-                if type(other) is logging.StreamHandler:
+                # Exactly what an earlier call, logging.basicConfig, Celery or uvicorn add. Collectors of other kinds,
+                # of an error tracker for instance, may stay.
+                if type(other) in {_LineHandler, logging.StreamHandler}:
                     logger.removeHandler(other)
     root.addHandler(handler)
     root.setLevel(level)

@@ -106,6 +106,10 @@ def mask_values(value: object, *, depth: int = 0) -> object:
     if depth < _MAX_DEPTH:
         if isinstance(value, Mapping):
             return {str(key): mask_field(str(key), held, depth=depth + 1) for key, held in value.items()}
+        if isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[0], (str, bytes)):
+            # Headers often come as a list of pairs.
+            name = value[0] if isinstance(value[0], str) else value[0].decode(errors="replace")
+            return [mask_secrets(name), mask_field(name, value[1], depth=depth + 1)]
         if isinstance(value, (list, tuple, AbstractSet)):
             return [mask_values(item, depth=depth + 1) for item in value]
     return mask_secrets(_as_text(value))

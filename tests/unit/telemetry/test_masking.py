@@ -180,6 +180,7 @@ json_values = st.recursive(
 def test_no_secret_survives_in_a_structure_of_any_shape(value: Any, secret: str, name: str, token: str) -> None:
     assume(token not in repr(value) and secret_part(secret) not in repr((value, name)))
     structure = {"a": [value, {"b": (value, f"it was {secret}")}], "headers": {name: token}, "c": {name: [token]}}
+    structure["pairs"] = [(name, token), (name.encode(), token.encode())]
     before = copy.deepcopy(structure)
     masked = json.dumps(mask_values(structure))
     assert secret_part(secret) not in masked

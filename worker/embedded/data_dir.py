@@ -35,26 +35,25 @@ def default_data_dir() -> Path:
 
 
 class DataFolder:
-    """A folder and the lock on it.
+    """A folder and the two locks on it, each held through an open file.
 
-    The lock is held through an open file that the server inherits (`lock_fd`): it lasts as long as this process
-    or the server lives, whatever kills either, and never longer.
+    One is this process's own, and the kernel lets go of it when the process ends, however it ends. The server inherits
+    the other (`server_lock`), which lasts until its last process has ended. So an owner at work can be told from
+    a server that is still ending after its owner was killed, which is worth waiting for.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self._lock: int | None = None
+        self._owner_lock_file = self.path / "owner.lock"
+        self._server_lock_file = self.path / "server.lock"
+        self._locks: tuple[int, int] | None = None
 
     @property
-    def lock_fd(self) -> int:
-        """The file descriptor that holds the lock, to be inherited by the server."""
-        if self._lock is None:
+    def server_lock(self) -> int:
+        """The file descriptor to be inherited by the server."""
+        if self._locks is None:
             raise EmbeddedServerError(f"The data folder {self.path} is not locked: start the server first.")
-        return self._lock
-
-    @property
-    def _lock_file(self) -> Path:
-        return self.path / "lock"
+        return self._locks[1]
 
     @property
     def password_file(self) -> Path:
@@ -68,27 +67,26 @@ class DataFolder:
             DataFolderInUse: another process has it, or a server it left behind does not end.
             EmbeddedServerError: the folder cannot be created or written.
         """
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with contextlib.ExitStack() as undo:
             try:
-                self._take(lock)
-            except BaseException:
-                os.close(lock)
-                raise
-        except OSError as error:
-            raise EmbeddedServerError(
-                f"The data folder {self.path} cannot be used: {error.strerror}. "
-                "Set TURN_WORKER_DATA_DIR to a folder that this user can write to."
-            ) from error
-        self._lock = lock
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                locks = (_open(self._owner_lock_file, undo), _open(self._server_lock_file, undo))
+                self._become_owner(locks[0])
+                self._wait_for_a_server_left_behind(locks[1])
+            except OSError as error:
+                raise EmbeddedServerError(
+                    f"The data folder {self.path} cannot be used: {error.strerror}. "
+                    "Set TURN_WORKER_DATA_DIR to a folder that this user can write to."
+                ) from error
+            undo.pop_all()
+        self._locks = locks
 
     def release(self) -> None:
         """Let go of the folder. Harmless if it is not held."""
-        if self._lock is not None:
-            os.ftruncate(self._lock, 0)
-            os.close(self._lock)
-            self._lock = None
+        if self._locks is not None:
+            for lock in self._locks:
+                os.close(lock)
+            self._locks = None
 
     def password(self) -> str:
         """The server's password, kept in a file that only its owner can read; made up at the first call."""
@@ -100,33 +98,32 @@ class DataFolder:
         unfinished.write_text(secrets.token_hex(24))
         return unfinished.replace(self.password_file).read_text()
 
-    def _take(self, lock: int) -> None:
-        deadline = time.monotonic() + _LEFTOVER_SECONDS
-        while True:
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            holder = os.pread(lock, 20, 0).decode()
-            if holder and _is_alive(int(holder)):
-                raise DataFolderInUse(
-                    f"The data folder {self.path} is in use by process {holder}. "
-                    "Stop that one first, or choose another folder (TURN_WORKER_DATA_DIR)."
-                )
-            if time.monotonic() > deadline:
-                raise DataFolderInUse(
-                    f"A server that an earlier process left behind still works on the data folder {self.path}. "
-                    f"End it first (`fuser {self._lock_file}` names it)."
-                )
-            time.sleep(0.02)
+    def _become_owner(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataFolderInUse(
+                f"The data folder {self.path} is in use by process {os.pread(lock, 20, 0).decode()}. "
+                "Stop that one first, or choose another folder (TURN_WORKER_DATA_DIR)."
+            ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
 
+    def _wait_for_a_server_left_behind(self, lock: int) -> None:
+        deadline = time.monotonic() + _LEFTOVER_SECONDS
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise DataFolderInUse(
+                        f"A server that an earlier process left behind still works on the data folder {self.path}. "
+                        f"End it first (`fuser {self._server_lock_file}` names it)."
+                    ) from None
+            time.sleep(0.02)
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+
+def _open(file: Path, undo: contextlib.ExitStack) -> int:
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    undo.callback(os.close, descriptor)
+    return descriptor

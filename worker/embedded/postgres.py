@@ -113,7 +113,7 @@ class EmbeddedPostgres(EmbeddedServer):
             env=inherited | {"LC_ALL": "C", "TZ": "UTC"},
             cwd=self._folder.path,
             output=log,
-            pass_fds=[self._folder.lock_fd],
+            pass_fds=[self._folder.server_lock],
             umask=0o077,
         )
 

@@ -47,7 +47,7 @@ class EmbeddedRedis(EmbeddedServer):
             feed=settings.encode(),
             cwd=self._folder.path,
             output=log,
-            pass_fds=[self._folder.lock_fd],
+            pass_fds=[self._folder.server_lock],
             umask=0o077,
         )
 

@@ -72,7 +72,7 @@ def test_a_folder_can_be_taken_again_once_it_is_released(tmp_path: Path) -> None
 
 def test_a_lock_file_left_from_before_a_reboot_does_not_matter(tmp_path: Path) -> None:
     """Its process id may meanwhile belong to any other process."""
-    (tmp_path / "lock").write_text(str(os.getppid()))
+    (tmp_path / "owner.lock").write_text(str(os.getppid()))
     folder = DataFolder(tmp_path)
     folder.acquire()
     folder.release()
@@ -84,9 +84,9 @@ def test_a_folder_stays_taken_as_long_as_a_server_left_behind_works_on_it(
     monkeypatch.setattr(data_dir, "_LEFTOVER_SECONDS", 0.05)
     folder = DataFolder(tmp_path)
     folder.acquire()
-    with ChildProcess(["/bin/sh", "-c", "exec sleep 600"], pass_fds=[folder.lock_fd]):
+    with ChildProcess(["/bin/sh", "-c", "exec sleep 600"], pass_fds=[folder.server_lock]):
         folder.release()
-        with pytest.raises(DataFolderInUse, match=f"earlier process left behind .*`fuser {tmp_path}/lock`"):
+        with pytest.raises(DataFolderInUse, match=f"earlier process left behind .*`fuser {tmp_path}/server.lock`"):
             DataFolder(tmp_path).acquire()
     folder.acquire()
     folder.release()
@@ -94,4 +94,4 @@ def test_a_folder_stays_taken_as_long_as_a_server_left_behind_works_on_it(
 
 def test_a_folder_that_is_not_taken_has_no_lock_to_pass_on(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedServerError, match="is not locked"):
-        _ = DataFolder(tmp_path).lock_fd
+        _ = DataFolder(tmp_path).server_lock

@@ -68,9 +68,10 @@ def test_a_pid_file_left_from_before_a_reboot_does_not_stop_it(tmp_path: Path) -
         assert server.is_running
 
 
-def test_a_server_that_lost_its_lock_file_is_still_protected_by_its_pid_file(tmp_path: Path) -> None:
+def test_a_server_that_lost_its_lock_files_is_still_protected_by_its_pid_file(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path) as server:
-        (tmp_path / "lock").unlink()
+        (tmp_path / "owner.lock").unlink()
+        (tmp_path / "server.lock").unlink()
         with pytest.raises(ServerStartFailed, match=rf"(?s)postmaster\.pid.*already exists.*\(PID {server.pid}\)"):
             EmbeddedPostgres(tmp_path).start()
         assert (tmp_path / "data" / "postmaster.pid").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -90,6 +91,14 @@ def test_a_server_that_was_killed_starts_again_with_what_it_had_acknowledged(ser
     assert not server.is_running
     getattr(server, again)()
     assert remembers(server.url)
+
+
+@both
+def test_a_stop_does_not_wait_for_clients_to_leave(server: Server) -> None:
+    with psycopg.connect(server.url) if server.name == "PostgreSQL" else redis.Redis.from_url(server.url):
+        server.stop()
+    last_line = server.log_file.read_text().splitlines()[-1]
+    assert re.search("database system is shut down|ready to exit", last_line)
 
 
 @both

@@ -1,0 +1,200 @@
+"""`turn-worker config`: an organization's LLM defaults, and the secrets they refer to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from getpass import getpass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from pydantic import ValidationError
+
+from worker.cli.servers import database_url, transaction
+from worker.cli.tables import moment
+from worker.errors import TurnWorkerError
+from worker.settings import environment_secret, load_settings
+from worker.storage.organizations import find_organization, set_model_defaults
+from worker.storage.secrets import SecretNotFound, Vault, delete_secret, list_secrets, put_secret
+from worker.workflow.model_configuration import ModelConfiguration, ModelOverrides, effective_configuration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from worker.storage.secrets import SecretName
+
+_FIELDS: Final = tuple(ModelConfiguration.model_fields)
+
+
+class InvalidConfiguration(TurnWorkerError):
+    """An organization's LLM defaults cannot be what they were set to."""
+
+    code = "invalid_configuration"
+
+
+@dataclass(slots=True)
+class _Change:
+    defaults: Mapping[str, Any]
+    unset: Sequence[str]
+    deleted_secret: str | None
+    secret: tuple[str, str] | None = None
+
+
+@click.group()
+def config() -> None:
+    """Set and show an organization's LLM defaults and secrets.
+
+    What an organization does not set is the operator's: ANTHROPIC_API_KEY and the other variables of the workers.
+    """
+
+
+_organization = click.option("--org", "organization", required=True, metavar="NAME", help="Whose configuration.")
+
+
+@config.command(
+    "set",
+    epilog="""\b
+For example, an organization with a key of its own, which is then asked for:
+  turn-worker config set --org acme --secret acme-key --api-key acme-key""",
+)
+@_organization
+@click.option(
+    "--provider", help="anthropic, openai, or another the workers have. A new one drops what was the old one's."
+)
+@click.option("--model", help="The provider's name of the model.")
+@click.option("--base-url", help="Another address of the provider's API. A new one drops the API key.")
+@click.option("--api-key", metavar="SECRET", help="The name of the stored secret that is the API key.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of one reply.")
+@click.option("--temperature", type=click.FloatRange(min=0), help="The sampling temperature.")
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A further parameter of the provider's API, its value in JSON. May be repeated.",
+)
+@click.option("--unset", multiple=True, type=click.Choice(_FIELDS), help="Back to the operator's. May be repeated.")
+@click.option("--secret", metavar="NAME", help="Store a secret under this name. Its value is read, see above.")
+@click.option("--from-env", metavar="VARIABLE", help="The secret's value is in this environment variable.")
+@click.option("--delete-secret", metavar="NAME", help="Forget a secret.")
+def set_config(
+    *,
+    organization: str,
+    provider: str | None,
+    model: str | None,
+    base_url: str | None,
+    api_key: str | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    parameters: tuple[str, ...],
+    unset: tuple[str, ...],
+    secret: str | None,
+    from_env: str | None,
+    delete_secret: str | None,
+) -> None:
+    """Set an organization's LLM defaults, field by field, and its secrets.
+
+    The defaults hold for every turn that begins from then on. A secret's value is asked for on a terminal and otherwise
+    read from standard input: it is no argument, which every user of the machine could see. It is encrypted with
+    TURN_WORKER_SECRET_KEY, and nobody is shown it again.
+    """
+    given = {
+        "provider": provider,
+        "model": model,
+        "base_url": base_url,
+        "api_key": None if api_key is None else {"secret": api_key},
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "parameters": dict(map(_parameter, parameters)),
+    }
+    changes = {name: value for name, value in given.items() if value not in (None, {})}
+    if not (changes or unset or secret or delete_secret):
+        raise click.UsageError("Nothing to set. `turn-worker config set --help` lists what there is.")
+    if from_env and not secret:
+        raise click.UsageError("--from-env is where the value of --secret is. Name the secret too.")
+    settings = load_settings()
+    change = _Change(changes, unset, delete_secret)
+    if secret is not None:
+        change.secret = (secret, _secret_value(secret, from_env))
+    asyncio.run(_apply(database_url(settings), Vault(settings.secret_key), organization, change))
+    click.echo("Set. `turn-worker config show` shows how it stands.")
+
+
+@config.command("show")
+@_organization
+def show_config(organization: str) -> None:
+    """Show an organization's LLM defaults as JSON, and the names of its secrets."""
+    defaults, secrets = asyncio.run(_show(database_url(load_settings()), organization))
+    document: dict[str, Any] = {
+        "model_defaults": defaults,
+        "secrets": [{"name": secret.name, "updated_at": moment(secret.updated_at)} for secret in secrets],
+    }
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _parameter(assignment: str) -> tuple[str, Any]:
+    name, separator, value = assignment.partition("=")
+    if not name or not separator:
+        raise click.BadParameter(f"{assignment!r} is not of the form NAME=VALUE.", param_hint="--parameter")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        # Most values are plain words; whoever means the text "5" writes it in JSON's quotes.
+        return name, value
+
+
+def _secret_value(name: str, variable: str | None) -> str:
+    if variable is not None:
+        secret = environment_secret(variable)
+        if secret is None:
+            raise click.BadParameter(f"The environment variable {variable} is not set.", param_hint="--from-env")
+        return secret.get_secret_value()
+    stdin = click.get_text_stream("stdin")
+    value = getpass(f"Value of {name}: ") if stdin.isatty() else stdin.read()
+    if not value.strip():
+        raise click.UsageError("The value is empty. Give it on standard input, or name a variable with --from-env.")
+    return value.strip()
+
+
+def _changed(
+    current: Mapping[str, Any] | None, changes: Mapping[str, Any], unset: Sequence[str]
+) -> dict[str, Any] | None:
+    """The defaults after a change; None when nothing of them is left."""
+    kept = {name: value for name, value in (current or {}).items() if name not in unset}
+    try:
+        # The rule for definitions holds here as well: a key is only ever sent where its owner meant it to go.
+        changed = effective_configuration(
+            ModelConfiguration.model_validate(kept), ModelOverrides.model_validate(dict(changes))
+        )
+    except ValidationError as error:
+        problems = [f"  {'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise InvalidConfiguration("\n".join(["These LLM defaults cannot be used:", *problems])) from None
+    document = changed.model_dump(mode="json", exclude_none=True)
+    if not document["parameters"]:
+        del document["parameters"]
+    if "provider" not in kept and "provider" not in changes:
+        del document["provider"]
+    return document or None
+
+
+async def _apply(url: str, vault: Vault, organization: str, change: _Change) -> None:
+    async with transaction(url) as connection:
+        owner = await find_organization(connection, name=organization)
+        if change.secret is not None:
+            name, value = change.secret
+            await put_secret(connection, vault, organization_id=owner.id, name=name, value=value)
+        defaults = _changed(owner.model_defaults, change.defaults, change.unset)
+        await set_model_defaults(connection, organization_id=owner.id, model_defaults=defaults)
+        if change.deleted_secret is not None:
+            await delete_secret(connection, organization_id=owner.id, name=change.deleted_secret)
+        needed = (defaults or {}).get("api_key", {}).get("secret")
+        stored = {each.name for each in await list_secrets(connection, organization_id=owner.id)}
+        if needed is not None and needed not in stored:
+            raise SecretNotFound(needed)
+
+
+async def _show(url: str, organization: str) -> tuple[dict[str, Any] | None, list[SecretName]]:
+    async with transaction(url) as connection:
+        owner = await find_organization(connection, name=organization)
+        return owner.model_defaults, await list_secrets(connection, organization_id=owner.id)

@@ -1,0 +1,42 @@
+"""`turn-worker worker`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from worker.cli.servers import database_url, redis_url, require_database, require_redis
+from worker.embedded.readiness import announce_ready
+from worker.settings import load_settings
+from worker.telemetry.logging import configure_logging
+
+
+@click.command()
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    help="How many turns it runs at once.  [default: TURN_WORKER_CONCURRENCY, else 500]",
+)
+def worker(concurrency: int | None) -> None:
+    """Run a worker process until SIGTERM or Ctrl-C; running turns may finish within the grace period.
+
+    It needs DATABASE_URL and REDIS_URL, and the schema that `turn-worker migrate` makes.
+    """
+    from celery.signals import worker_ready  # noqa: PLC0415 - takes long to load: not for the help
+
+    from worker.queue.tasks import run_worker  # noqa: PLC0415 - loads pipecat
+
+    settings = load_settings()
+    if concurrency is not None:
+        settings = settings.model_copy(update={"concurrency": concurrency})
+    database, broker = database_url(settings), redis_url(settings)
+    require_database(database)
+    require_redis(broker)
+    configure_logging(settings.log_level, settings.log_format)
+
+    @worker_ready.connect(weak=False)
+    def announce(**_: object) -> None:
+        announce_ready()
+
+    sys.exit(run_worker(settings, database_url=database, redis_url=broker))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -116,7 +117,9 @@ class _Round:
 
 async def _run(tool: Tool, call: ToolCall) -> JsonValue:
     try:
-        return await tool.run(call.arguments or {})
+        result = await tool.run(call.arguments or {})
+        json.dumps(result)  # what JSON cannot hold could be neither shown to the model nor stored
     except Exception:
         log.warning("tool.failed", tool=call.name, exc_info=True)
         return error_result(f"The tool {call.name!r} failed.")
+    return result

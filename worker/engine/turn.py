@@ -66,11 +66,14 @@ async def run_turn(
         UnknownNode: The checkpoint stands on a node that the definition does not have.
     """
     turn = _Turn(request, clients, usage_ledger, tools, clock)
+    limit = asyncio.timeout(request.time_limit_seconds)
     try:
-        async with asyncio.timeout(request.time_limit_seconds):
+        async with limit:
             await turn.run()
         return turn.outcome()
     except TimeoutError:
+        if not limit.expired():
+            raise
         failure = TurnTimeout(request.time_limit_seconds, turn.outstanding.names)
         raise turn.capture.close_failed(failure) from None
     except TurnFailed as failure:

@@ -16,12 +16,15 @@ from worker.engine.llm.provider import (
     CONNECT_SECONDS,
     KEEPALIVE_SECONDS,
     MAX_CONNECTIONS,
+    TextOnly,
     check_parameters,
     estimated_tokens,
 )
 from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_call
 
 if TYPE_CHECKING:
+    from pipecat.services.llm_service import LLMService
+
     from worker.conversation.history import Message
     from worker.engine.llm.calls import LLMCalls, ReplyStream
     from worker.engine.llm.reply import Block, ToolCall
@@ -65,7 +68,7 @@ class AnthropicProvider:
 
     def service(
         self, client: anthropic.AsyncAnthropic, model: ResolvedModel, calls: LLMCalls, system_prompt: str
-    ) -> AnthropicLLMService:
+    ) -> LLMService[Any]:
         """Create pipecat's service for one turn."""
         check_parameters(model.parameters)
         settings = AnthropicLLMService.Settings(
@@ -82,6 +85,10 @@ class AnthropicProvider:
         if model.temperature is not None:
             settings.temperature = model.temperature
         return AnthropicLLMService(api_key="", client=_reading_along(client, calls), settings=settings, name=PROCESSOR)
+
+
+class _Service(TextOnly, AnthropicLLMService):
+    """pipecat's service."""
 
 
 def create_provider() -> AnthropicProvider:

@@ -8,7 +8,7 @@ makes the call with the provider's SDK, hands the events on, and keeps the reply
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from worker.engine.failures import LLMStreamBroken, LLMTimeout, TooManyLLMCalls, TurnFailed
 from worker.engine.request import LLMCall
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from worker.engine.llm.reply import Reply, ReplyReader
+
+_END: Final = object()
 
 
 class LLMCalls:
@@ -67,17 +69,19 @@ class LLMCalls:
             reader: Reads the events along.
 
         Raises:
-            TurnFailed: The call is one too many, or the provider was silent.
+            TooManyLLMCalls: The call is one too many.
             Exception: What the SDK raised. In every case `on_failure` has been told.
         """
         self._number += 1
+        self._watch = SilenceWatch(self._silence_seconds, self._too_silent)
         try:
             self._check_limit()
-            source = await self.within_silence(opening())
-        except Exception as error:
+            source = await opening()
+        except BaseException as error:
+            self._watch.stop()
             self._fail(error)
             raise
-        self._open = ReplyStream(source, reader, self, self._number)
+        self._open = ReplyStream(source, reader, self._watch, self)
         return self._open
 
     async def aclose(self) -> None:
@@ -85,31 +89,15 @@ class LLMCalls:
         if self._open is not None:
             await self._open.close()
 
-    async def within_silence(self, waiting: Awaitable[Any]) -> Any:
-        """Wait for the provider, but no longer than it may be silent.
-
-        Raises:
-            LLMTimeout: It was silent for too long.
-        """
-        try:
-            async with asyncio.timeout(self._silence_seconds):
-                return await waiting
-        except TimeoutError as error:
-            raise LLMTimeout(
-                f"{self._model} said nothing for {self._silence_seconds:g} s. Try again later; if this model is that slow "
-                "by nature, raise TURN_WORKER_PROVIDER_TIMEOUT_SECONDS."
-            ) from error
-
-    def finished(self, number: int, reader: ReplyReader) -> None:
-        """A stream came to its end, and the reply with it."""
-        self._count(number, reader)
+    def finished(self, reader: ReplyReader) -> None:
+        """The reply came to its end."""
+        self._count(reader)
         self._reply = reader.reply()
 
-    def broken(self, number: int, reader: ReplyReader, error: BaseException) -> None:
-        """A stream was cut off, by the provider or by us."""
-        self._count(number, reader)
-        if isinstance(error, Exception):
-            self._fail(error)
+    def broken(self, reader: ReplyReader, error: BaseException) -> None:
+        """The reply was cut off, by the provider or by us."""
+        self._count(reader)
+        self._fail(error)
 
     def _check_limit(self) -> None:
         if self._number > self._limit:
@@ -118,22 +106,60 @@ class LLMCalls:
                 "Look for a tool whose result makes the model call it again."
             )
 
-    def _count(self, number: int, reader: ReplyReader) -> None:
+    def _count(self, reader: ReplyReader) -> None:
         self._open = None
-        self._on_end(LLMCall(number=number, processor=self._processor, model=self._model, usage=reader.usage))
+        self._on_end(LLMCall(number=self._number, processor=self._processor, model=self._model, usage=reader.usage))
 
-    def _fail(self, error: Exception) -> None:
-        self._on_failure(error if isinstance(error, TurnFailed) else self._classify(error))
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, TurnFailed):
+            self._on_failure(error)
+        elif isinstance(error, Exception):
+            self._on_failure(self._classify(error))
+
+    def _too_silent(self) -> None:
+        """Fail the turn, which stops the call: pipecat, which waits for it, need not know why."""
+        self._on_failure(
+            LLMTimeout(
+                f"{self._model} said nothing for {self._silence_seconds:g} s. Try again later; if it is that slow by "
+                "nature, raise TURN_WORKER_PROVIDER_TIMEOUT_SECONDS."
+            )
+        )
+
+
+class SilenceWatch:
+    """Notices that nothing was heard for too long. Hearing something costs no more than reading the clock."""
+
+    def __init__(self, seconds: float, on_silence: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._on_silence = on_silence
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._loop.time()
+        self._timer = self._loop.call_at(self._heard + seconds, self._look)
+
+    def heard(self) -> None:
+        """Something came."""
+        self._heard = self._loop.time()
+
+    def stop(self) -> None:
+        """It is over; silence means nothing from now on."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        due = self._heard + self._seconds
+        if due > self._loop.time():
+            self._timer = self._loop.call_at(due, self._look)
+        else:
+            self._on_silence()
 
 
 class ReplyStream:
     """A provider's stream of events, read along. It closes what it reads from, however it ends."""
 
-    def __init__(self, source: Any, reader: ReplyReader, calls: LLMCalls, number: int) -> None:
+    def __init__(self, source: Any, reader: ReplyReader, watch: SilenceWatch, calls: LLMCalls) -> None:
         self._source = source
         self._reader = reader
+        self._watch = watch
         self._calls = calls
-        self._number = number
         self._over = False
 
     def __aiter__(self) -> ReplyStream:
@@ -143,31 +169,32 @@ class ReplyStream:
         """The next event that pipecat is to see."""
         try:
             while True:
-                event = await self._next_event()
+                event = await anext(self._source, _END)
+                self._watch.heard()
+                if event is _END:
+                    break
                 if self._reader.read(event):
                     return event
-        except StopAsyncIteration:
-            self._over = True
-            self._calls.finished(self._number, self._reader)
-            raise
+            self._check_complete()
         except BaseException as error:
             await self._cut_off(error)
             raise
+        self._over = True
+        self._watch.stop()
+        self._calls.finished(self._reader)
+        raise StopAsyncIteration
 
     async def close(self) -> None:
         """Stop reading. What the reply used until now is counted."""
         await self._cut_off(asyncio.CancelledError())
 
-    async def _next_event(self) -> Any:
-        try:
-            return await self._calls.within_silence(anext(self._source))
-        except StopAsyncIteration:
-            if not self._reader.complete:
-                raise LLMStreamBroken("The provider broke off in the middle of its reply. Try again.") from None
-            raise
+    def _check_complete(self) -> None:
+        if not self._reader.complete:
+            raise LLMStreamBroken("The provider broke off in the middle of its reply. Try again.")
 
     async def _cut_off(self, error: BaseException) -> None:
         if not self._over:
             self._over = True
-            self._calls.broken(self._number, self._reader, error)
+            self._watch.stop()
+            self._calls.broken(self._reader, error)
             await self._source.close()

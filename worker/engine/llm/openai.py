@@ -18,12 +18,17 @@ from worker.engine.llm.provider import (
     CONNECT_SECONDS,
     KEEPALIVE_SECONDS,
     MAX_CONNECTIONS,
+    TextOnly,
     check_parameters,
     estimated_tokens,
 )
 from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, parse_arguments, universal_call
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pipecat.services.llm_service import LLMService
+
     from worker.conversation.history import Message
     from worker.engine.llm.calls import LLMCalls, ReplyStream
     from worker.engine.request import ResolvedModel
@@ -69,7 +74,7 @@ class OpenAIProvider:
 
     def service(
         self, client: openai.AsyncOpenAI, model: ResolvedModel, calls: LLMCalls, system_prompt: str
-    ) -> OpenAILLMService:
+    ) -> LLMService[Any]:
         """Create pipecat's service for one turn."""
         check_parameters(model.parameters)
         settings = OpenAILLMService.Settings(
@@ -89,7 +94,7 @@ def create_provider() -> OpenAIProvider:
     return OpenAIProvider()
 
 
-class _Service(OpenAILLMService):
+class _Service(TextOnly, OpenAILLMService):
     """pipecat's service, which lets a subclass bring its own client."""
 
     def __init__(self, *, client: openai.AsyncOpenAI, calls: LLMCalls, **kwargs: Any) -> None:
@@ -168,7 +173,7 @@ class OpenAIReader:
             early_stop = EarlyStop(_STOPS.get(str(self._finish_reason), str(self._finish_reason)))
         elif self._refusal:
             early_stop = EarlyStop("refusal", "".join(self._refusal))
-        calls = () if early_stop else tuple(map(_tool_call, self._calls.values()))
+        calls = () if early_stop else tuple(_tool_calls(self._calls.values()))
         text = "".join(self._text)
         message: Message = {"role": "assistant"}
         if text.strip():
@@ -188,8 +193,12 @@ class OpenAIReader:
             call.arguments += delta.function.arguments or ""
 
 
-def _tool_call(call: _StreamedCall) -> ToolCall:
-    return ToolCall(call.id or f"call_{uuid4().hex}", call.name, parse_arguments(call.arguments))
+def _tool_calls(calls: Iterable[_StreamedCall]) -> Iterator[ToolCall]:
+    ids: set[str] = set()
+    for call in calls:
+        call_id = call.id if call.id and call.id not in ids else f"call_{uuid4().hex}"
+        ids.add(call_id)
+        yield ToolCall(call_id, call.name, parse_arguments(call.arguments))
 
 
 def _usage(usage: Any) -> LLMUsage:

@@ -65,6 +65,16 @@ class Provider(Protocol):
         ...
 
 
+class TextOnly:
+    """Mixed into pipecat's services: leaves out what only a voice pipeline has ears for, a tenth of a turn's cost."""
+
+    reports_ttfat = False
+    """Whether the time to the first word is measured, which looks at every word."""
+
+    async def broadcast_service_metadata(self) -> None:
+        """Tell the other processors about the service, by which they would choose how to take turns of speaking."""
+
+
 def provider(name: str) -> Provider:
     """Find a provider.
 

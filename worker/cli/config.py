@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from dataclasses import dataclass
 from getpass import getpass
 from typing import TYPE_CHECKING, Any, Final
@@ -150,8 +151,7 @@ def _secret_value(name: str, variable: str | None) -> str:
         if secret is None:
             raise click.BadParameter(f"The environment variable {variable} is not set.", param_hint="--from-env")
         return secret.get_secret_value()
-    stdin = click.get_text_stream("stdin")
-    value = getpass(f"Value of {name}: ") if stdin.isatty() else stdin.read()
+    value = getpass(f"Value of {name}: ") if sys.stdin.isatty() else sys.stdin.read()
     if not value.strip():
         raise click.UsageError("The value is empty. Give it on standard input, or name a variable with --from-env.")
     return value.strip()

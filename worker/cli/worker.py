@@ -23,10 +23,6 @@ def worker(concurrency: int | None) -> None:
 
     It needs DATABASE_URL and REDIS_URL, and the schema that `turn-worker migrate` makes.
     """
-    from celery.signals import worker_ready  # noqa: PLC0415 - takes long to load: not for the help
-
-    from worker.queue.tasks import run_worker  # noqa: PLC0415 - loads pipecat
-
     settings = load_settings()
     if concurrency is not None:
         settings = settings.model_copy(update={"concurrency": concurrency})
@@ -34,6 +30,11 @@ def worker(concurrency: int | None) -> None:
     require_database(database)
     require_redis(broker)
     configure_logging(settings.log_level, settings.log_format)
+
+    # pipecat takes seconds to load, and logs while it does: after the log is set up, and not for the help.
+    from celery.signals import worker_ready  # noqa: PLC0415 - see above
+
+    from worker.queue.tasks import run_worker  # noqa: PLC0415 - see above
 
     @worker_ready.connect(weak=False)
     def announce(**_: object) -> None:

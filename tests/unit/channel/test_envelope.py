@@ -122,6 +122,7 @@ UNREADABLE: dict[str, str | bytes] = {
     "no 'sequence'": GOOD.replace('"sequence":1', '"number":1'),
     "Invalid isoformat": GOOD.replace('"time":"2026', '"time":"now'),
     "time zone": GOOD.replace("+00:00", ""),
+    "has no attribute": GOOD.replace('"turn_id":"00000000-0000-0000-0000-000000000000"', '"turn_id":7'),
     "badly formed": GOOD.replace('"turn_id":"0', '"turn_id":"'),
 }
 

@@ -25,14 +25,15 @@ async def test_a_listener_hears_events_in_the_order_they_arrived() -> None:
     assert await heard(listener) == [1, 3, 2]
 
 
-async def test_a_listener_that_waits_is_woken_by_an_event() -> None:
+async def test_a_listener_that_waits_is_woken_by_each_event() -> None:
     listener = Listener(buffer_size=10)
-    waiting = asyncio.ensure_future(anext(listener))
-    await asyncio.wait([waiting], timeout=0)
-    assert not waiting.done()
-    news = event(1)
-    listener.offer(news)
-    assert await waiting is news
+    for sequence in (1, 2):
+        waiting = asyncio.ensure_future(anext(listener))
+        await asyncio.wait([waiting], timeout=0)
+        assert not waiting.done()
+        news = event(sequence)
+        listener.offer(news)
+        assert await waiting is news
 
 
 async def test_a_listener_that_gave_up_waiting_loses_nothing() -> None:

@@ -16,15 +16,32 @@ from worker.telemetry.masking import MASK, mask_secrets, mask_values
 
 TOKEN_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
+KEY_PREFIXES = (
+    *("sk-", "sk-ant-", "sk-admin-", "sk-lf-", "sk-or-", "sk-proj-", "sk-svcacct-", "twk_", "gsk_", "xai-", "hf_"),
+    *(
+        "AIza",
+        "nvapi-",
+        "gho_",
+        "ghp_",
+        "ghr_",
+        "ghs_",
+        "ghu_",
+        "github_pat_",
+        "xoxa-",
+        "xoxb-",
+        "xoxp-",
+        "xoxr-",
+        "xoxs-",
+    ),
+)
+
 tokens = st.text(TOKEN_CHARACTERS, min_size=24, max_size=60)
 fernet_keys = st.binary(min_size=32, max_size=32).map(lambda key: base64.urlsafe_b64encode(key).decode())
 fernet_tokens = st.binary(min_size=57, max_size=120).map(
     lambda token: base64.urlsafe_b64encode(b"\x80\0\0\0\0" + token).decode()
 )
 shaped_secrets = st.one_of(
-    st.sampled_from(
-        ["sk-ant-api03-", "sk-ant-", "sk-proj-", "sk-", "sk-lf-", "twk_", "gsk_", "xai-", "hf_", "AIza", "ghp_"]
-    ).flatmap(lambda prefix: tokens.map(lambda token: prefix + token)),
+    st.sampled_from(KEY_PREFIXES).flatmap(lambda prefix: tokens.map(lambda token: prefix + token)),
     fernet_keys,
     fernet_tokens,
     st.tuples(tokens, tokens, tokens).map(lambda parts: "eyJ" + ".".join(parts)),
@@ -65,6 +82,11 @@ def test_a_secret_is_masked_by_its_looks_wherever_it_stands(
     masked = mask_secrets(before + left + secret + right + after)
     assert secret_part(secret) not in masked
     assert MASK in masked
+
+
+@pytest.mark.parametrize("prefix", KEY_PREFIXES)
+def test_a_key_keeps_the_prefix_that_says_whose_it_is(prefix: str) -> None:
+    assert mask_secrets(f"sent ({prefix}0123456789abcdefABCDEF_-x) to host") == f"sent ({prefix}{MASK}) to host"
 
 
 @given(secret_names, st.text(min_size=1), st.sampled_from([None, 2]))

@@ -23,7 +23,7 @@ _BODIES: Final = (
     requests.EnqueueTurn,
     requests.EndSession,
 )
-_EVERYWHERE: Final = ("unauthorized", "invalid_request", "internal_error", "database_unavailable")
+_WITH_KEY: Final = ("unauthorized", "invalid_request", "internal_error", "database_unavailable")
 _WITH_BODY: Final = ("malformed_json", "body_too_large", "unsupported_media_type")
 
 DESCRIPTION: Final = """\
@@ -58,15 +58,20 @@ def accepts(model: type[BaseModel], *, required: bool = True, keyed: bool = True
 
 
 def answers(
-    success: dict[int, tuple[type[BaseModel], str]], *problems: str, body: bool = False, located: bool = False
+    success: dict[int, tuple[type[BaseModel], str]],
+    *problems: str,
+    body: bool = False,
+    located: bool = False,
+    public: bool = False,
 ) -> dict[int | str, dict[str, Any]]:
     """What a route declares as its `responses`.
 
     Args:
         success: by status, the model of the answer and what it means.
-        problems: the codes of those that this route may answer with, beside those that any route may.
+        problems: the codes of those that this route may answer with, beside those that any route with a key may.
         body: it reads a body.
         located: its answers carry a `Location`.
+        public: it asks for no key.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for status, (model, description) in success.items():
@@ -75,7 +80,7 @@ def answers(
             responses[status]["headers"] = {
                 "Location": {"description": "The path of what was made.", "schema": {"type": "string"}}
             }
-    for code in (*problems, *(_WITH_BODY if body else ()), *_EVERYWHERE):
+    for code in (*problems, *(_WITH_BODY if body else ()), *(() if public else _WITH_KEY)):
         kind = CATALOGUE[code]
         example = {
             "type": kind.uri,

@@ -82,7 +82,8 @@ class Turn(_Answer):
     user_messages: list[str]
     assistant_text: str | None = Field(description="The answer; null if there is none, or none yet.")
     error: TurnError | None = Field(
-        description="Why a failed turn failed; for a pending or running one, why its last attempt did."
+        description="Why a failed or cancelled turn was not answered; for a pending or running one, why its last attempt "
+        "failed."
     )
     attempt: int = Field(description="How often it was begun.")
     usage: dict[str, Any] = Field(
@@ -155,6 +156,28 @@ class ProblemDetails(_Answer):
     status: int
     code: str
     detail: str
+
+
+class ProblemExplanation(_Answer):
+    """What a type of problem means."""
+
+    type: str
+    code: str
+    status: int
+    title: str
+    explanation: str = Field(description="What it means and what to do about it.")
+
+
+class ProblemExplanations(_Answer):
+    """Every type of problem."""
+
+    data: list[ProblemExplanation]
+
+
+class Liveness(_Answer):
+    """The process answers."""
+
+    status: Literal["alive"]
 
 
 class Dependency(_Answer):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,14 @@ from tests.world import World
 from worker.storage.organizations import create_api_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from uuid import UUID
 
     from fastapi import FastAPI
 
     from api_stub.services import Services
+    from worker.channel.listener import Listener
+    from worker.channel.subscriber import Subscriber
     from worker.settings import Settings
     from worker.storage.database import Database
     from worker.storage.outbox import RecordedEvent
@@ -33,12 +36,31 @@ if TYPE_CHECKING:
 
 @dataclass
 class Bell:
-    """A doorbell that notes who rang. `broken`: nobody can ring."""
+    """A doorbell that notes for which turns it was rung."""
 
     rung: list[UUID] = field(default_factory=list)
 
     async def ring(self, turns: Sequence[TurnReference]) -> None:
         self.rung.extend(turn.turn_id for turn in turns)
+
+
+class Ears:
+    """Tells when a request of the API has begun to listen for news."""
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._listen = subscriber.listen
+        self._begun: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        subscriber.listen = self._noting  # type: ignore[method-assign] # it does what it did, and notes it
+
+    async def listening(self, about: str) -> None:
+        """Until some request listens for news about this session or turn."""
+        await self._begun[about].wait()
+
+    @asynccontextmanager
+    async def _noting(self, about: UUID) -> AsyncGenerator[Listener]:
+        async with self._listen(about) as listener:
+            self._begun[str(about)].set()
+            yield listener
 
 
 @dataclass
@@ -49,6 +71,7 @@ class Tenant:
     key: str
     http: httpx.AsyncClient
     app: FastAPI
+    ears: Ears
 
     @property
     def services(self) -> Services:
@@ -108,7 +131,7 @@ async def tenant(
         event_hooks={"response": [Contract(app).check]},
         timeout=30,
     )
-    return Tenant(world, key.key, http, app)
+    return Tenant(world, key.key, http, app, Ears(app.state.services.subscriber))
 
 
 @asynccontextmanager

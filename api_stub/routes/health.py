@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 
 from api_stub import schemas
 from api_stub.answers import respond
+from api_stub.documentation import answers
 from api_stub.services import Shared
 from worker.errors import TurnWorkerError
 from worker.storage.views import applied_revision
@@ -21,7 +22,7 @@ router = APIRouter(tags=["health"])
 _PATIENCE_SECONDS: Final = 2.0
 
 
-@router.get("/healthz", responses={200: {"description": "The process lives."}})
+@router.get("/healthz", responses=answers({200: (schemas.Liveness, "The process lives.")}, public=True))
 async def alive() -> Response:
     """Tell that the process lives, whatever the state of what it depends on."""
     return respond({"status": "alive"})
@@ -29,10 +30,13 @@ async def alive() -> Response:
 
 @router.get(
     "/readyz",
-    responses={
-        200: {"model": schemas.Readiness, "description": "Requests can be answered."},
-        503: {"model": schemas.Readiness, "description": "A dependency that is needed is down."},
-    },
+    responses=answers(
+        {
+            200: (schemas.Readiness, "Requests can be answered."),
+            503: (schemas.Readiness, "A dependency that is needed is down."),
+        },
+        public=True,
+    ),
 )
 async def ready(services: Shared) -> Response:
     """Tell whether requests can be answered, and name each dependency with its state.

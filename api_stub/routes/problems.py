@@ -5,19 +5,24 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
+from api_stub import schemas
 from api_stub.answers import respond
+from api_stub.documentation import answers
 from api_stub.problems import CATALOGUE, ProblemType
 
 router = APIRouter(prefix="/problems", tags=["problems"])
 
 
-@router.get("", responses={200: {"description": "All types of problems."}})
+@router.get("", responses=answers({200: (schemas.ProblemExplanations, "All types of problems.")}, public=True))
 async def list_problems() -> Response:
     """List every type of problem that this API answers with."""
     return respond({"data": [_show(type_) for type_ in CATALOGUE.values()]})
 
 
-@router.get("/{name}", responses={200: {"description": "The type of problem."}})
+@router.get(
+    "/{name}",
+    responses=answers({200: (schemas.ProblemExplanation, "The type of problem.")}, "not_found", public=True),
+)
 async def explain_problem(name: str) -> Response:
     """Explain one type of problem."""
     type_ = CATALOGUE.get(name.replace("-", "_"))

@@ -123,8 +123,8 @@ _LIST_KEYS = (
 _REVOKE_KEY = (
     update(api_keys)
     .where(
-        api_keys.c.id == bindparam("key_id"),
-        api_keys.c.organization_id == bindparam("organization_id"),
+        api_keys.c.id == bindparam("b_key_id"),
+        api_keys.c.organization_id == bindparam("b_organization_id"),
         api_keys.c.revoked_at.is_(None),
     )
     .values(revoked_at=func.now())
@@ -210,7 +210,7 @@ async def revoke_api_key(connection: AsyncConnection, *, organization_id: UUID, 
     Raises:
         ApiKeyNotFound: when the organization has no such key, or it was revoked before.
     """
-    revoked = await connection.scalar(_REVOKE_KEY, {"organization_id": organization_id, "key_id": key_id})
+    revoked = await connection.scalar(_REVOKE_KEY, {"b_organization_id": organization_id, "b_key_id": key_id})
     if revoked is None:
         raise ApiKeyNotFound(key_id)
 

@@ -1,0 +1,133 @@
+"""What the API says of itself, and how it bears the loss of a server."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+import psycopg
+import pytest
+from psycopg import sql
+from pydantic import SecretStr
+from sqlalchemy import make_url
+
+from api_stub.app import create_app
+from tests.api import Bell, serving, tenant
+from worker.embedded.redis import EmbeddedRedis
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.api import Tenant
+    from worker.embedded.postgres import EmbeddedPostgres
+    from worker.storage.database import Database
+
+
+@contextmanager
+def out_of_order(server: EmbeddedPostgres, database_url: str) -> Iterator[None]:
+    """This test's database refuses every connection and has ended those there were."""
+    name = make_url(database_url).database or ""
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(allow.format(sql.Identifier(name), sql.Literal(False)))  # noqa: FBT003 -- an SQL literal
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        try:
+            yield
+        finally:
+            admin.execute(allow.format(sql.Identifier(name), sql.Literal(True)))  # noqa: FBT003 -- an SQL literal
+
+
+async def test_a_process_whose_servers_are_up_is_alive_and_ready(api: Tenant) -> None:
+    del api.http.headers["Authorization"]
+    assert await api.get("/healthz") == {"status": "alive"}
+    assert await api.get("/readyz") == {
+        "status": "ready",
+        "dependencies": {
+            "postgresql": {"state": "up", "needed": True, "detail": None},
+            "redis": {"state": "up", "needed": False, "detail": None},
+        },
+    }
+
+
+async def test_without_postgresql_requests_are_503_with_a_time_to_come_back_and_all_is_well_once_it_is_there_again(
+    api: Tenant, postgres_server: EmbeddedPostgres, database_url: str
+) -> None:
+    session = await api.session()
+    with out_of_order(postgres_server, database_url):
+        for _ in range(2):
+            refused = await api.http.post(f"/v1/sessions/{session['id']}/turns", json={"text": "Hi."})
+            assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
+            assert int(refused.headers["Retry-After"]) >= 1
+            assert "127.0.0.1" not in refused.text
+        readiness = await api.http.get("/readyz")
+        assert (readiness.status_code, readiness.json()["status"]) == (503, "unavailable")
+        assert readiness.json()["dependencies"]["postgresql"]["state"] == "down"
+        assert (await api.http.get("/healthz")).status_code == 200
+    await api.turn(session["id"])
+    assert (await api.http.get("/readyz")).status_code == 200
+
+
+async def test_a_database_with_another_schema_is_not_ready_and_says_what_to_do(api: Tenant) -> None:
+    await api.world.execute("UPDATE alembic_version SET version_num = 'future'")
+    for problem in ("future", "none"):
+        readiness = await api.http.get("/readyz")
+        assert readiness.status_code == 503
+        detail = readiness.json()["dependencies"]["postgresql"]["detail"]
+        assert problem in detail
+        assert "turn-worker migrate" in detail
+        await api.world.execute("DROP TABLE IF EXISTS alembic_version")
+
+
+async def test_the_api_starts_while_everything_is_away_and_says_so(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    settings = Settings(
+        database_url=SecretStr(f"postgresql://user@/none?host={nowhere}"), redis_url=SecretStr(f"unix://{nowhere}")
+    )
+    app = create_app(settings, Bell())
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as http,
+    ):
+        assert (await http.get("/healthz")).status_code == 200
+        readiness = (await http.get("/readyz")).json()
+        assert {name: dependency["state"] for name, dependency in readiness["dependencies"].items()} == {
+            "postgresql": "down",
+            "redis": "down",
+        }
+        assert (await http.get("/v1/sessions", headers={"Authorization": "Bearer twk_x"})).status_code == 503
+
+
+async def test_without_redis_turns_are_accepted_and_waits_still_end_and_news_flows_again_once_it_is_back(
+    settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        local = settings.model_copy(update={"redis_url": SecretStr(redis.url)})
+        async with serving(local) as server:
+            api = await tenant(database, server.app, None, server.url)
+            async with api.http:
+                session = await api.session()
+                redis.stop()
+                await becomes(api, "degraded")
+                turn = await api.turn(session["id"])
+                waiting = asyncio.create_task(api.get(f"/v1/turns/{turn['id']}", wait=20))
+                await api.answer(turn)
+                assert (await waiting)["status"] == "completed"
+                redis.start()
+                await becomes(api, "ready")
+
+
+async def becomes(api: Tenant, status: str) -> None:
+    """Until the API says that of itself."""
+    while (await api.http.get("/readyz")).json()["status"] != status:
+        pass
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+async def test_the_documentation_needs_no_key(api: Tenant, path: str) -> None:
+    del api.http.headers["Authorization"]
+    api.http.event_hooks = {}
+    assert (await api.http.get(path)).status_code == 200

@@ -160,7 +160,7 @@ class _Turn:
                 model=model.model,
                 limit=self.request.max_llm_calls,
                 silence_seconds=model.timeout_seconds,
-                classify=lambda error: classify(error, provider.errors, model),
+                classify=lambda error, replying: classify(error, provider.errors, model, replying=replying),
                 on_end=self.capture.count,
                 on_failure=self.outstanding.fail,
             )

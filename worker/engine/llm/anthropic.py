@@ -44,7 +44,6 @@ class AnthropicProvider:
     processor = PROCESSOR
     errors = SDKErrors(
         status=anthropic.APIStatusError,
-        timeout=anthropic.APITimeoutError,
         connection=anthropic.APIConnectionError,
         api=anthropic.APIError,
     )

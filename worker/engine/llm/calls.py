@@ -29,7 +29,7 @@ class LLMCalls:
         model: The model's name, for the usage.
         limit: How many calls are allowed.
         silence_seconds: How long a provider may say nothing.
-        classify: Makes a failure of an SDK's exception.
+        classify: Makes a failure of an SDK's exception, given whether the reply had begun.
         on_end: Told of each call that the provider answered, when it ends.
         on_failure: Told of the failure of a call, at once.
     """
@@ -41,7 +41,7 @@ class LLMCalls:
         model: str,
         limit: int,
         silence_seconds: float,
-        classify: Callable[[Exception], TurnFailed],
+        classify: Callable[[Exception, bool], TurnFailed],
         on_end: Callable[[LLMCall], None],
         on_failure: Callable[[TurnFailed], None],
     ) -> None:
@@ -73,15 +73,15 @@ class LLMCalls:
             Exception: What the SDK raised. In every case `on_failure` has been told.
         """
         self._number += 1
-        self._watch = SilenceWatch(self._silence_seconds, self._too_silent)
+        watch = SilenceWatch(self._silence_seconds, self._too_silent)
         try:
             self._check_limit()
             source = await opening()
         except BaseException as error:
-            self._watch.stop()
-            self._fail(error)
+            watch.stop()
+            self._fail(error, replying=False)
             raise
-        self._open = ReplyStream(source, reader, self._watch, self)
+        self._open = ReplyStream(source, reader, watch, self)
         return self._open
 
     async def aclose(self) -> None:
@@ -97,7 +97,7 @@ class LLMCalls:
     def broken(self, reader: ReplyReader, error: BaseException) -> None:
         """The reply was cut off, by the provider or by us."""
         self._count(reader)
-        self._fail(error)
+        self._fail(error, replying=True)
 
     def _check_limit(self) -> None:
         if self._number > self._limit:
@@ -110,11 +110,11 @@ class LLMCalls:
         self._open = None
         self._on_end(LLMCall(number=self._number, processor=self._processor, model=self._model, usage=reader.usage))
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException, *, replying: bool) -> None:
         if isinstance(error, TurnFailed):
             self._on_failure(error)
         elif isinstance(error, Exception):
-            self._on_failure(self._classify(error))
+            self._on_failure(self._classify(error, replying))
 
     def _too_silent(self) -> None:
         """Fail the turn, which stops the call: pipecat, which waits for it, need not know why."""

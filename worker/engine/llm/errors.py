@@ -86,37 +86,35 @@ class SDKErrors:
 
     Attributes:
         status: The API answered with an error status.
-        timeout: It did not answer in time.
-        connection: It could not be reached.
+        connection: It could not be reached, or the connection broke.
         api: Any error of the API, among them one in the middle of a stream.
     """
 
     status: type[Exception]
-    timeout: type[Exception]
     connection: type[Exception]
     api: type[Exception]
 
 
-def classify(error: Exception, sdk: SDKErrors, model: ResolvedModel) -> TurnFailed:
+def classify(error: Exception, sdk: SDKErrors, model: ResolvedModel, *, replying: bool) -> TurnFailed:
     """Find out what the exception of a call means.
 
     Args:
         error: What the SDK, or the HTTP client under it, raised.
         sdk: The SDK's exceptions.
         model: Whom was called; names the provider in the message, and its key is hidden.
+        replying: Whether the reply had begun.
     """
     who = f"{model.provider} ({model.model})"
     if isinstance(error, sdk.status):
         return _status_failure(error, who, model)
-    if isinstance(error, sdk.timeout):
-        return failures.LLMTimeout(f"{who} did not answer in time. Try again later.")
-    if isinstance(error, sdk.connection):
-        cause = _quote(str(error.__cause__ or error), model)
+    if isinstance(error, sdk.connection) and not replying:
+        # Timeouts among them: nothing but the making of a connection has one, and other errors pass for it in aiohttp.
+        cause = _quote(_root_cause(error), model)
         return failures.LLMConnectionFailed(f"{who} could not be reached: {cause}. Check the base URL and the network.")
-    if isinstance(error, sdk.api):
+    if isinstance(error, sdk.api) and not isinstance(error, sdk.connection):
         return _body_failure(error, who, model)
-    if _from_http_client(error) or isinstance(error, ValueError):  # ValueError: an event that is no JSON
-        return failures.LLMStreamBroken(f"{who} broke off in the middle of its reply: {_quote(repr(error), model)}.")
+    if isinstance(error, (sdk.connection, ValueError)) or _from_http_client(error):  # ValueError: an event is no JSON
+        return failures.LLMStreamBroken(f"{who} broke off its reply: {_quote(_root_cause(error), model)}. Try again.")
     return TurnInterrupted(
         f"The call to {who} failed unexpectedly: {_quote(repr(error), model)}. This is a defect: report it."
     )
@@ -124,8 +122,10 @@ def classify(error: Exception, sdk: SDKErrors, model: ResolvedModel) -> TurnFail
 
 def _status_failure(error: Any, who: str, model: ResolvedModel) -> TurnFailed:
     reason, message = _reason_and_message(error)
-    kind = _kind(reason, message) or _kind_of_status(error.status_code)
     status = error.status_code
+    kind = _kind(reason, message)
+    if kind in {None, failures.LLMUnavailable}:
+        kind = _kind_of_status(status)
     answered = f"answered {status}" if status >= HTTPStatus.BAD_REQUEST else "broke off its reply"
     request_id = f" (request {error.request_id})" if error.request_id else ""
     text = f"{who} {answered} {reason or ''}".rstrip() + f": {_quote(message, model)}{request_id}."
@@ -183,6 +183,12 @@ def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return max(0.0, parsedate_to_datetime(value or "").timestamp() - time.time())
     except ValueError:
         return None
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
 
 
 def _quote(text: str, model: ResolvedModel) -> str:

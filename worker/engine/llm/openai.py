@@ -47,7 +47,6 @@ class OpenAIProvider:
     processor = PROCESSOR
     errors = SDKErrors(
         status=openai.APIStatusError,
-        timeout=openai.APITimeoutError,
         connection=openai.APIConnectionError,
         api=openai.APIError,
     )

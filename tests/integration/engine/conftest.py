@@ -1,0 +1,59 @@
+"""Fixtures of the engine's tests: a scripted LLM, clients, and a conversation in either provider's protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+
+from tests.integration.engine.talk import CLINIC, KEY, Talk
+from worker.embedded.scripted_llm import ScriptedLLM
+from worker.engine.llm.clients import ProviderClients
+from worker.engine.llm.provider import provider
+from worker.engine.request import ResolvedModel
+from worker.workflow.definition import WorkflowDefinition
+from worker.workflow.graph import WorkflowGraph
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+@pytest.fixture
+def llm() -> Iterator[ScriptedLLM]:
+    with ScriptedLLM() as server:
+        yield server
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[ProviderClients]:
+    clients = ProviderClients()
+    yield clients
+    await clients.close()
+
+
+@pytest.fixture(params=["anthropic", "openai"])
+def model(request: pytest.FixtureRequest, llm: ScriptedLLM) -> ResolvedModel:
+    """The scripted LLM, by either protocol: what the engine promises holds for both."""
+    provider(request.param)  # loads its SDK, so that no test's time limit has to allow for it
+    path = "/v1" if request.param == "openai" else ""
+    return ResolvedModel(
+        provider=request.param, model="claude-sonnet-5", api_key=SecretStr(KEY), base_url=f"{llm.base_url}{path}"
+    )
+
+
+@pytest.fixture
+def anthropic(llm: ScriptedLLM) -> ResolvedModel:
+    return ResolvedModel(provider="anthropic", model="claude-sonnet-5", api_key=SecretStr(KEY), base_url=llm.base_url)
+
+
+@pytest.fixture
+def openai(llm: ScriptedLLM) -> ResolvedModel:
+    return ResolvedModel(provider="openai", model="gpt-5", api_key=SecretStr(KEY), base_url=f"{llm.base_url}/v1")
+
+
+@pytest.fixture
+def talk(llm: ScriptedLLM, clients: ProviderClients, model: ResolvedModel) -> Talk:
+    talk = Talk(llm, clients, WorkflowGraph(WorkflowDefinition()), model)
+    talk.draw(CLINIC)
+    return talk

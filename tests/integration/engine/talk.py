@@ -1,0 +1,134 @@
+"""A conversation with the engine alone: the real SDKs, pipecat and HTTP; no database, no queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from worker.conversation.checkpoint import Checkpoint
+from worker.embedded.scripted_llm import Script
+from worker.engine.request import LLMCall, ResolvedModel, TurnRequest
+from worker.engine.turn import run_turn
+from worker.workflow.definition import WorkflowDefinition
+from worker.workflow.graph import WorkflowGraph
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import JsonValue
+
+    from worker.embedded.scripted_llm import ScriptedLLM
+    from worker.engine.llm.clients import ProviderClients
+    from worker.engine.outcome import TurnOutcome
+    from worker.engine.tools.tool import Tool
+    from worker.workflow.definition import ConversationNode
+
+KEY = "sk-test-0123456789abcdef"
+NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+
+CLINIC: dict[str, Any] = {
+    "nodes": [
+        {
+            "id": "start",
+            "type": "startCall",
+            "data": {"name": "Reception", "prompt": "Receive {{ name }}.", "greeting": "Hello {{ name }}."},
+        },
+        {"id": "book", "type": "agentNode", "data": {"name": "Booking", "prompt": "Book.", "allow_interrupt": True}},
+        {"id": "end", "type": "endCall", "data": {"name": "Goodbye", "prompt": "Say goodbye."}},
+        {"id": "all", "type": "globalNode", "data": {"name": "Persona", "prompt": "Be kind."}},
+    ],
+    "edges": [
+        {
+            "id": "start-book",
+            "source": "start",
+            "target": "book",
+            "data": {"label": "Book", "condition": "wants a date", "transition_speech": "One moment, {{ name }}."},
+        },
+        {"id": "start-end", "source": "start", "target": "end", "data": {"label": "Leave", "condition": "has enough"}},
+        {
+            "id": "book-start",
+            "source": "book",
+            "target": "start",
+            "data": {"label": "Back", "condition": "changed mind"},
+        },
+        {"id": "book-end", "source": "book", "target": "end", "data": {"label": "Booked", "condition": "is booked"}},
+    ],
+}
+"""Reception, booking and goodbye under one persona, with a loop between the first two."""
+
+
+class Ledger:
+    """Keeps what the engine reports."""
+
+    def __init__(self) -> None:
+        self.calls: list[LLMCall] = []
+
+    def record(self, call: LLMCall) -> None:
+        self.calls.append(call)
+
+
+@dataclass
+class Tools:
+    """Tools by node id, and the nodes whose tools cannot be looked up."""
+
+    by_node: dict[str, Sequence[Tool]] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+
+    async def of(self, node: ConversationNode) -> Sequence[Tool]:
+        if node.id in self.broken:
+            raise RuntimeError(f"the tools of {node.id} cannot be looked up")
+        return self.by_node.get(node.id, ())
+
+
+@dataclass
+class Talk:
+    """One session's turns, one after another, each from the checkpoint of the one before."""
+
+    llm: ScriptedLLM
+    clients: ProviderClients
+    graph: WorkflowGraph
+    model: ResolvedModel | None
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    initial_context: dict[str, JsonValue] = field(default_factory=lambda: {"name": "Ada"})
+    tools: Tools = field(default_factory=Tools)
+    ledger: Ledger = field(default_factory=Ledger)
+    session_id: UUID = field(default_factory=uuid4)
+
+    def request(self, *messages: str, **changes: Any) -> TurnRequest:
+        return TurnRequest(
+            **{
+                "organization_id": uuid4(),
+                "session_id": self.session_id,
+                "turn_id": uuid4(),
+                "attempt": 1,
+                "graph": self.graph,
+                "checkpoint": self.checkpoint,
+                "user_messages": messages,
+                "initial_context": self.initial_context,
+                "model": self.model,
+                **changes,
+            }
+        )
+
+    async def run(self, request: TurnRequest) -> TurnOutcome:
+        outcome = await run_turn(
+            request, clients=self.clients, usage_ledger=self.ledger, tools=self.tools, clock=lambda: NOW
+        )
+        self.checkpoint = outcome.checkpoint
+        return outcome
+
+    async def turn(self, *messages: str, **changes: Any) -> TurnOutcome:
+        return await self.run(self.request(*messages, **changes))
+
+    def script(self, *rules: dict[str, Any], **script: Any) -> None:
+        self.llm.set_script(Script.model_validate({"rules": rules, **script}))
+
+    def at(self, node_id: str | None, *messages: dict[str, Any]) -> None:
+        """Let the conversation stand on a node, with these messages behind it."""
+        self.checkpoint = Checkpoint(current_node_id=node_id, messages=list(messages))
+
+    def draw(self, graph: dict[str, Any]) -> None:
+        """Give the agent another graph."""
+        self.graph = WorkflowGraph(WorkflowDefinition.model_validate({"graph": graph}))

@@ -1,0 +1,368 @@
+"""An error never looks like an answer: what fails, how it is classified, and what is left of the attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import SecretStr
+
+from tests.integration.engine.talk import KEY
+from worker.engine.failures import (
+    BrokenContext,
+    InvalidModelParameters,
+    LLMNotConfigured,
+    PermanentFailure,
+    TransientFailure,
+    TurnFailed,
+    TurnTimeout,
+    UnknownLLMProvider,
+)
+from worker.engine.tools.tool import Tool
+from worker.engine.turn import run_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
+    from tests.integration.engine.talk import Talk
+    from worker.engine.request import ResolvedModel
+
+
+async def failure(talk: Talk, *messages: str, **changes: Any) -> TurnFailed:
+    talk.at("start", {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."})
+    before = talk.checkpoint.to_json()
+    with pytest.raises(TurnFailed) as failed:
+        await talk.turn(*(messages or ("Question",)), **changes)
+    assert talk.checkpoint.to_json() == before
+    assert failed.value.events[-1].type == "execution_error"
+    assert failed.value.events[-1].payload == {"code": failed.value.code, "message": str(failed.value)}
+    assert KEY not in str(failed.value)
+    return failed.value
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "llm_invalid_request", PermanentFailure),
+        (401, "llm_authentication_failed", PermanentFailure),
+        (402, "llm_quota_exhausted", PermanentFailure),
+        (403, "llm_permission_denied", PermanentFailure),
+        (404, "llm_not_found", PermanentFailure),
+        (413, "llm_request_too_large", PermanentFailure),
+        (422, "llm_invalid_request", PermanentFailure),
+        (429, "llm_rate_limited", TransientFailure),
+        (500, "llm_unavailable", TransientFailure),
+        (502, "llm_unavailable", TransientFailure),
+        (529, "llm_overloaded", TransientFailure),
+    ],
+)
+async def test_each_error_status_fails_the_turn_as_what_it_is(
+    talk: Talk, status: int, code: str, kind: type[TurnFailed]
+) -> None:
+    talk.script({"error": {"status": status, "message": f"No luck with {KEY}"}})
+
+    failed = await failure(talk)
+
+    assert (failed.code, type(failed).retryable) == (code, kind is TransientFailure)
+    assert isinstance(failed, kind)
+    assert f"answered {status}" in str(failed)
+    assert "No luck with ***" in str(failed)
+    assert len(talk.llm.requests) == 1, "retries are not the SDK's"
+    assert talk.ledger.calls == []
+
+
+async def test_a_rejected_key_says_what_to_check(talk: Talk) -> None:
+    talk.script(rejected_keys=[KEY])
+
+    failed = await failure(talk)
+
+    assert failed.code == "llm_authentication_failed"
+    assert "Check the API key" in str(failed)
+
+
+async def test_retry_after_is_handed_on(talk: Talk) -> None:
+    talk.script({"error": {"status": 429, "retry_after": 7}})
+
+    failed = await failure(talk)
+
+    assert isinstance(failed, TransientFailure)
+    assert failed.retry_after_seconds == 7
+
+
+async def test_an_exhausted_quota_is_permanent_although_its_status_is_429(talk: Talk, openai: ResolvedModel) -> None:
+    talk.model = openai
+    talk.script({"error": {"status": 429, "type": "insufficient_quota", "code": "insufficient_quota"}})
+
+    assert (await failure(talk)).code == "llm_quota_exhausted"
+
+
+async def test_a_low_credit_balance_is_a_quota_although_its_status_is_400(talk: Talk, anthropic: ResolvedModel) -> None:
+    talk.model = anthropic
+    talk.script({"error": {"status": 400, "message": "Your credit balance is too low to access the Anthropic API."}})
+
+    assert (await failure(talk)).code == "llm_quota_exhausted"
+
+
+async def test_a_stream_that_breaks_off_is_transient_and_what_it_used_is_kept(talk: Talk) -> None:
+    talk.script({"reply": "This is the beginning of a long answer", "break_after": 1})
+
+    failed = await failure(talk)
+
+    assert failed.code == "llm_stream_broken"
+    assert isinstance(failed, TransientFailure)
+    (call,) = talk.ledger.calls
+    assert call.usage.completion_tokens > 0
+    assert list(failed.usage.llm.values()) == [call.usage]
+
+
+async def test_an_error_in_the_middle_of_a_stream_is_classified_by_its_type(
+    talk: Talk, anthropic: ResolvedModel
+) -> None:
+    talk.model = anthropic
+    talk.script({"reply": "Well begun", "error": {"status": 529, "after_chunks": 1}})
+
+    failed = await failure(talk)
+
+    assert failed.code == "llm_overloaded"
+    assert len(talk.ledger.calls) == 1
+
+
+async def test_any_error_in_the_middle_of_a_stream_is_transient(talk: Talk) -> None:
+    talk.script({"reply": "Well begun", "error": {"status": 500, "after_chunks": 1}})
+
+    assert isinstance(await failure(talk), TransientFailure)
+
+
+async def test_a_connection_that_is_reset_is_transient(talk: Talk) -> None:
+    talk.script({"reset": True})
+
+    failed = await failure(talk)
+
+    assert failed.code == "llm_connection_failed"
+    assert isinstance(failed, TransientFailure)
+
+
+async def test_a_server_that_is_not_there_is_transient(talk: Talk) -> None:
+    talk.llm.stop()
+
+    assert (await failure(talk)).code == "llm_connection_failed"
+
+
+async def test_an_empty_reply_is_a_transient_failure(talk: Talk) -> None:
+    talk.script({"reply": []})
+
+    failed = await failure(talk)
+
+    assert failed.code == "llm_empty_reply"
+    assert isinstance(failed, TransientFailure)
+
+
+async def test_a_reply_of_white_space_is_an_empty_one(talk: Talk) -> None:
+    talk.script({"reply": " \n"})
+
+    assert (await failure(talk)).code == "llm_empty_reply"
+
+
+async def test_an_empty_reply_after_a_tool_is_a_failure_too(talk: Talk) -> None:
+    talk.script({"times": 1, "reply": [{"tool": "book"}]}, {"reply": []})
+
+    assert (await failure(talk)).code == "llm_empty_reply"
+
+
+@pytest.mark.parametrize("hold_after", [0, 1])
+async def test_a_provider_that_falls_silent_is_a_timeout_of_its_own(talk: Talk, hold_after: int) -> None:
+    assert talk.model is not None
+    talk.model = replace(talk.model, timeout_seconds=0.05)
+    talk.script({"reply": "One, two, three, four, five, six, seven", "hold": "for ever", "hold_after": hold_after})
+
+    failed = await failure(talk)
+
+    assert failed.code == "llm_timeout"
+    assert isinstance(failed, TransientFailure)
+    assert len(talk.ledger.calls) == hold_after
+
+
+async def test_a_reply_that_keeps_coming_is_never_silent(talk: Talk) -> None:
+    assert talk.model is not None
+    talk.model = replace(talk.model, timeout_seconds=0.3)
+    talk.script({"reply": "abcdefghij", "chunk_characters": 1, "seconds_per_chunk": 0.05})
+
+    assert (await talk.turn("Go")).assistant_text == "Hello Ada.\n\nabcdefghij"
+
+
+@pytest.mark.parametrize("hold_after", [0, 1])
+async def test_a_turn_past_its_limit_names_what_it_waited_for(talk: Talk, hold_after: int) -> None:
+    talk.script({"reply": "One, two, three, four, five, six, seven", "hold": "for ever", "hold_after": hold_after})
+
+    failed = await failure(talk, time_limit_seconds=0.5)
+
+    assert isinstance(failed, TurnTimeout)
+    assert failed.code == "turn_timeout"
+    assert "0.5 s while waiting for: an LLM response." in str(failed)
+
+
+async def test_a_turn_past_its_limit_names_the_tool_it_waited_for(talk: Talk) -> None:
+    stopped = asyncio.Event()
+
+    async def hang(_: Mapping[str, JsonValue]) -> JsonValue:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return None
+
+    talk.tools.by_node["start"] = [Tool(name="ponder", description="Ponders.", run=hang)]
+    talk.script({"reply": [{"tool": "ponder"}]})
+
+    failed = await failure(talk, time_limit_seconds=0.5)
+
+    assert "the tool call ponder (" in str(failed)
+    assert stopped.is_set()
+    assert [event.type for event in failed.events] == ["tool_call_started", "execution_error"]
+    assert len(failed.usage.llm) == 1
+
+
+async def test_a_turn_that_fails_late_keeps_its_events_and_its_usage(talk: Talk) -> None:
+    talk.script({"times": 1, "reply": [{"tool": "book"}]}, {"error": {"status": 500}})
+
+    failed = await failure(talk)
+
+    assert [event.type for event in failed.events] == [
+        "tool_call_started",
+        "node_transition",
+        "tool_call_result",
+        "execution_error",
+    ]
+    assert len(talk.ledger.calls) == 1
+    assert list(failed.usage.llm.values()) == [talk.ledger.calls[0].usage]
+
+
+async def test_an_unknown_provider_is_told_which_there_are(talk: Talk) -> None:
+    assert talk.model is not None
+    talk.model = replace(talk.model, provider="acme")
+
+    failed = await failure(talk)
+
+    assert isinstance(failed, UnknownLLMProvider)
+    assert "'acme'" in str(failed)
+    assert "anthropic, openai" in str(failed)
+
+
+async def test_a_providers_own_address_without_a_key_is_not_configured(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "the operator's")
+    monkeypatch.setenv("OPENAI_API_KEY", "the operator's")
+    assert talk.model is not None
+    talk.model = replace(talk.model, api_key=None, base_url=None)
+
+    assert isinstance(await failure(talk), LLMNotConfigured)
+
+
+async def test_a_key_of_the_environment_is_never_sent_to_another_address(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "the-operators")
+    assert talk.model is not None
+    talk.model = replace(talk.model, api_key=None)
+
+    await talk.turn("Hi")
+
+    (request,) = talk.llm.requests
+    assert request.api_key == "none"
+    assert "the-operators" not in str(request.headers)
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "system", "stream"])
+async def test_parameters_cannot_take_the_request_over(talk: Talk, name: str) -> None:
+    assert talk.model is not None
+    talk.model = replace(talk.model, parameters={name: False})
+
+    failed = await failure(talk)
+
+    assert isinstance(failed, InvalidModelParameters)
+    assert name in str(failed)
+
+
+async def test_a_context_with_an_unanswered_call_is_not_stored(talk: Talk, openai: ResolvedModel) -> None:
+    talk.at("start", {"role": "tool", "tool_call_id": "lost", "content": "1"}, {"role": "user", "content": "Hi"})
+    talk.model = None
+    talk.checkpoint = replace(talk.checkpoint, current_node_id=None)
+
+    with pytest.raises(BrokenContext, match="lost"):
+        await talk.turn()
+
+
+async def test_a_failure_survives_pickling(talk: Talk) -> None:
+    talk.script({"error": {"status": 429, "retry_after": 7}})
+
+    failed = await failure(talk)
+    copy = pickle.loads(pickle.dumps(failed))
+
+    assert (type(copy), str(copy), copy.events, copy.usage) == (type(failed), str(failed), failed.events, failed.usage)
+    assert copy.retry_after_seconds == 7
+
+
+@pytest.mark.parametrize("hold_after", [0, 1])
+async def test_a_cancelled_turn_stops_its_http_stream_and_leaves_nothing_running(talk: Talk, hold_after: int) -> None:
+    talk.script({"reply": "One, two, three, four, five, six, seven", "hold": "for ever", "hold_after": hold_after})
+    before = asyncio.all_tasks()
+    turn = asyncio.create_task(talk.turn("Hi"))
+    await talk.llm.wait_for_request()
+
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+
+    await talk.llm.wait_for_request(lambda request: request.client_gone)
+    assert asyncio.all_tasks() == before
+
+
+async def test_what_a_cancelled_turn_used_is_written_down(talk: Talk, anthropic: ResolvedModel) -> None:
+    heard = asyncio.Event()
+    talk.model = anthropic
+    talk.script({"times": 1, "reply": [{"tool": "wait"}]})
+
+    async def wait(_: Mapping[str, JsonValue]) -> JsonValue:
+        heard.set()
+        await asyncio.Event().wait()
+        return None
+
+    talk.tools.by_node["start"] = [Tool(name="wait", description="Waits.", run=wait)]
+    turn = asyncio.create_task(talk.turn("Hi"))
+    await heard.wait()
+
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+
+    (call,) = talk.ledger.calls
+    assert call.usage.prompt_tokens > 0
+
+
+async def test_nothing_is_left_running_whatever_happens(talk: Talk) -> None:
+    before = asyncio.all_tasks()
+    talk.script(
+        {"when": {"user_contains": "move", "tool_offered": "book"}, "reply": [{"tool": "book"}]},
+        {"when": {"user_contains": "break"}, "reply": "Well, well", "break_after": 1},
+        {"when": {"user_contains": "refuse"}, "error": {"status": 401}},
+        {"when": {"user_contains": "empty"}, "reply": []},
+    )
+    for message in ("hello", "move", "break", "refuse", "empty"):
+        request = replace(talk.request(message), user_messages=(message,))
+        (result,) = await asyncio.gather(run_turn(request, clients=talk.clients), return_exceptions=True)
+        assert not isinstance(result, asyncio.CancelledError)
+        assert asyncio.all_tasks() == before
+    gc.collect()
+
+
+async def test_a_key_does_not_show_in_the_repr_of_its_model(anthropic: ResolvedModel) -> None:
+    assert anthropic.api_key == SecretStr(KEY)
+    assert KEY not in repr(anthropic)

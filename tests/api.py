@@ -8,19 +8,22 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psycopg
 from jsonschema import Draft202012Validator
+from psycopg import sql
+from sqlalchemy import make_url
 
 from api_stub.server import ApiServer
 from tests.world import World
 from worker.storage.organizations import create_api_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
     from uuid import UUID
 
     from fastapi import FastAPI
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from api_stub.services import Services
     from worker.channel.listener import Listener
     from worker.channel.subscriber import Subscriber
+    from worker.embedded.postgres import EmbeddedPostgres
     from worker.settings import Settings
     from worker.storage.database import Database
     from worker.storage.outbox import RecordedEvent
@@ -45,22 +49,30 @@ class Bell:
 
 
 class Ears:
-    """Tells when a request of the API has begun to listen for news."""
+    """Tells when a request of the API has begun to listen for news, and when it has ceased."""
 
     def __init__(self, subscriber: Subscriber) -> None:
         self._listen = subscriber.listen
         self._begun: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._ceased: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         subscriber.listen = self._noting  # type: ignore[method-assign] # it does what it did, and notes it
 
     async def listening(self, about: str) -> None:
         """Until some request listens for news about this session or turn."""
         await self._begun[about].wait()
 
+    async def ceased(self, about: str) -> None:
+        """Until some request listens no longer for news about this session or turn."""
+        await self._ceased[about].wait()
+
     @asynccontextmanager
     async def _noting(self, about: UUID) -> AsyncGenerator[Listener]:
-        async with self._listen(about) as listener:
-            self._begun[str(about)].set()
-            yield listener
+        try:
+            async with self._listen(about) as listener:
+                self._begun[str(about)].set()
+                yield listener
+        finally:
+            self._ceased[str(about)].set()
 
 
 @dataclass
@@ -103,8 +115,7 @@ class Tenant:
         """Play a worker that claims the turn and completes it, and publish what it recorded."""
         claimed = await self.world.claim(turn["id"])
         self.publish(claimed.events)
-        end = await self.world.complete(claimed.attempt, **completion)
-        self.publish(end.events)
+        self.publish(await self.world.complete(claimed.attempt, **completion))
 
     async def claim(self, turn: dict[str, Any]) -> Any:
         """Play a worker that begins the turn, and publish what it recorded."""
@@ -115,6 +126,20 @@ class Tenant:
     def publish(self, events: Sequence[RecordedEvent]) -> None:
         """Let the world know of events that were committed."""
         self.services.dispatch.after_commit(events)
+
+
+@contextmanager
+def out_of_order(server: EmbeddedPostgres, database_url: str) -> Iterator[None]:
+    """For the time being, the database refuses every connection and has ended those there were."""
+    name = make_url(database_url).database or ""
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        try:
+            yield
+        finally:
+            admin.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
 
 
 async def tenant(

@@ -7,27 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from worker.storage.attempts import Completion, complete_turn, fail_turn, give_back_turn, retry_turn
+from worker.storage.claim import Attempt, ClaimedTurn, claim_turn
+from worker.storage.enqueue import EnqueuedTurn, enqueue_turn
+from worker.storage.line import claimable_turn
 from worker.storage.organizations import create_organization
 from worker.storage.sessions import CreatedSession, EndedSession, create_session, end_session
-from worker.storage.turns import (
-    Attempt,
-    AttemptEnd,
-    ClaimedTurn,
-    Completion,
-    EnqueuedTurn,
-    claim_turn,
-    complete_turn,
-    enqueue_turn,
-    fail_turn,
-    give_back_turn,
-    retry_turn,
-)
 from worker.storage.workflows import create_workflow
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.storage.database import Database
+    from worker.storage.outbox import RecordedEvent
 
 ERROR: dict[str, Any] = {"code": "llm_overloaded", "message": "Try later.", "retryable": True}
 
@@ -116,19 +108,19 @@ class World:
         assert claimed is not None, "the turn was not claimable"
         return claimed
 
-    async def complete(self, attempt: Attempt, **changes: Any) -> AttemptEnd:
+    async def complete(self, attempt: Attempt, **changes: Any) -> tuple[RecordedEvent, ...]:
         async with self.database.transaction() as connection:
             return await complete_turn(connection, attempt, completion(**changes))
 
-    async def fail(self, attempt: Attempt) -> AttemptEnd:
+    async def fail(self, attempt: Attempt) -> tuple[RecordedEvent, ...]:
         async with self.database.transaction() as connection:
             return await fail_turn(connection, attempt, error=ERROR)
 
-    async def retry(self, attempt: Attempt, delay_seconds: float = 0.0) -> AttemptEnd:
+    async def retry(self, attempt: Attempt, delay_seconds: float = 0.0) -> tuple[RecordedEvent, ...]:
         async with self.database.transaction() as connection:
             return await retry_turn(connection, attempt, error=ERROR, delay_seconds=delay_seconds)
 
-    async def give_back(self, attempt: Attempt) -> AttemptEnd:
+    async def give_back(self, attempt: Attempt) -> tuple[RecordedEvent, ...]:
         async with self.database.transaction() as connection:
             return await give_back_turn(connection, attempt)
 
@@ -141,6 +133,10 @@ class World:
                 reason=reason,
                 **values,
             )
+
+    async def claimable(self, session_id: UUID) -> UUID | None:
+        async with self.database.statement() as connection:
+            return await claimable_turn(connection, organization_id=self.organization_id, session_id=session_id)
 
     async def turn(self, session_id: UUID, **changes: Any) -> UUID:
         """A turn that was enqueued, claimed and completed."""

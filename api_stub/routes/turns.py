@@ -15,7 +15,7 @@ from api_stub.following import MAX_WAIT_SECONDS, wait_for_turn
 from api_stub.paging import Cursor, Limit, cursor_of_number, read_number
 from api_stub.problems import Problem
 from api_stub.services import Shared
-from worker.storage import turns as storage
+from worker.storage import enqueue as storage
 from worker.storage import views
 from worker.storage.session_lock import SessionNotFound
 from worker.turns.dispatch import TurnReference

@@ -54,11 +54,15 @@ class Database:
             max_overflow=0,
             pool_timeout=_POOL_TIMEOUT_SECONDS,
             pool_use_lifo=True,
+            # Most work is one statement, which then is its own transaction and needs no round trips around it.
+            isolation_level="AUTOCOMMIT",
+            # Whoever opened a transaction has ended it by then.
+            pool_reset_on_return=None,
             connect_args=CONNECT_ARGUMENTS,
             json_serializer=to_json,
         )
         event.listen(self._engine.sync_engine, "checkout", _refuse_dead_connection)
-        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._transactional = self._engine.execution_options(isolation_level="READ COMMITTED")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -69,7 +73,7 @@ class Database:
                 have happened; what follows must be safe in both cases.
         """
         with _translated():
-            async with self._engine.begin() as connection:
+            async with self._transactional.begin() as connection:
                 yield connection
 
     @asynccontextmanager
@@ -80,7 +84,7 @@ class Database:
             DatabaseUnavailable: as `transaction` does.
         """
         with _translated():
-            async with self._autocommit.connect() as connection:
+            async with self._engine.connect() as connection:
                 yield connection
 
     async def close(self) -> None:

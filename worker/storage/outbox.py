@@ -1,16 +1,17 @@
 """The numbered event log of a session, which is also the outbox of the channel.
 
-An event is recorded in the transaction that it reports, under the lock on its session's row, so its number is final and
-the log has no gaps. Publishing comes after the commit and may be repeated.
+An event is recorded by the statement that it reports, under the lock on its session's row, so its number is final and the log
+has no gaps. Publishing comes after the commit and may be repeated.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, func, insert, select, tuple_, update
+from sqlalchemy import bindparam, func, select, tuple_, update
 
+from worker.storage.database import to_json
 from worker.storage.schema import outbox
 
 if TYPE_CHECKING:
@@ -24,17 +25,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """Something to be recorded: `created_at` None means the time of the transaction."""
+    """Something to be recorded.
+
+    Attributes:
+        raises_revision: Whether the session's revision rises with it.
+        created_at: When it happened; None for the time of the transaction.
+    """
 
     type: str
     turn_id: UUID | None = None
     payload: dict[str, JsonValue] = field(default_factory=dict)
+    raises_revision: bool = False
     created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """An event with its number in its session's log (from 1, without gaps)."""
+    """An event as it stands in its session's log.
+
+    Attributes:
+        sequence: Its number in the log: from 1, without gaps.
+        revision: The session's revision since this event; None if the event did not raise it.
+    """
 
     organization_id: UUID
     session_id: UUID
@@ -42,10 +54,34 @@ class RecordedEvent:
     turn_id: UUID | None
     type: str
     payload: dict[str, JsonValue]
+    revision: int | None
     created_at: datetime
 
 
-_INSERT = insert(outbox)
+RECORD_EVENTS: Final = """
+    INSERT INTO outbox (organization_id, session_id, sequence, turn_id, type, payload, revision, created_at)
+    SELECT
+        numbered.organization_id,
+        numbered.id,
+        numbered.last_sequence - cardinality(CAST(:event_types AS text[])) + event.number,
+        event.turn_id,
+        event.type,
+        CAST(event.payload AS json),
+        CASE WHEN event.raises THEN
+            numbered.revision - cardinality(array_positions(CAST(:event_raises AS boolean[]), true))
+                + count(*) FILTER (WHERE event.raises) OVER (ORDER BY event.number)
+        END,
+        coalesce(event.created_at, now())
+    FROM numbered, unnest(
+        CAST(:event_types AS text[]),
+        CAST(:event_turn_ids AS uuid[]),
+        CAST(:event_payloads AS text[]),
+        CAST(:event_raises AS boolean[]),
+        CAST(:event_times AS timestamptz[])
+    ) WITH ORDINALITY AS event (type, turn_id, payload, raises, created_at, number)
+"""
+"""Part of a statement in which `numbered` is the session's row after its counters were raised by these events."""
+
 _UNPUBLISHED = (
     select(outbox)
     .where(
@@ -63,45 +99,46 @@ _MARK_PUBLISHED = (
 )
 
 
-async def record_events(
-    connection: AsyncConnection,
+def event_parameters(events: Sequence[NewEvent]) -> dict[str, Any]:
+    """The parameters of `RECORD_EVENTS`."""
+    return {
+        "event_types": [event.type for event in events],
+        "event_turn_ids": [event.turn_id for event in events],
+        "event_payloads": [to_json(event.payload) for event in events],
+        "event_raises": [event.raises_revision for event in events],
+        "event_times": [event.created_at for event in events],
+    }
+
+
+def recorded_events(
+    events: Sequence[NewEvent],
     *,
     organization_id: UUID,
     session_id: UUID,
-    first_sequence: int,
+    last_sequence: int,
+    revision: int,
     now: datetime,
-    events: Sequence[NewEvent],
 ) -> tuple[RecordedEvent, ...]:
-    """Write events under numbers the caller has taken from the session's row, which it holds locked."""
-    recorded = tuple(
-        RecordedEvent(
-            organization_id,
-            session_id,
-            first_sequence + offset,
-            event.turn_id,
-            event.type,
-            event.payload,
-            event.created_at or now,
+    """What `RECORD_EVENTS` wrote, given the session's counters after it."""
+    sequence = last_sequence - len(events)
+    revision -= sum(event.raises_revision for event in events)
+    recorded = []
+    for event in events:
+        sequence += 1
+        revision += event.raises_revision
+        recorded.append(
+            RecordedEvent(
+                organization_id,
+                session_id,
+                sequence,
+                event.turn_id,
+                event.type,
+                event.payload,
+                revision if event.raises_revision else None,
+                event.created_at or now,
+            )
         )
-        for offset, event in enumerate(events)
-    )
-    if recorded:
-        await connection.execute(
-            _INSERT,
-            [
-                {
-                    "organization_id": event.organization_id,
-                    "session_id": event.session_id,
-                    "sequence": event.sequence,
-                    "turn_id": event.turn_id,
-                    "type": event.type,
-                    "payload": event.payload,
-                    "created_at": event.created_at,
-                }
-                for event in recorded
-            ],
-        )
-    return recorded
+    return tuple(recorded)
 
 
 async def lock_unpublished(
@@ -114,7 +151,14 @@ async def lock_unpublished(
     rows = await connection.execute(_UNPUBLISHED, {"older_than_seconds": older_than_seconds, "batch": batch})
     return tuple(
         RecordedEvent(
-            row.organization_id, row.session_id, row.sequence, row.turn_id, row.type, row.payload, row.created_at
+            row.organization_id,
+            row.session_id,
+            row.sequence,
+            row.turn_id,
+            row.type,
+            row.payload,
+            row.revision,
+            row.created_at,
         )
         for row in rows
     )

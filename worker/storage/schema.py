@@ -226,6 +226,8 @@ outbox = Table(
     Column("turn_id", Uuid, ForeignKey("turns.id")),
     Column("type", Text, nullable=False),
     Column("payload", JSON, nullable=False, server_default=text("'{}'")),
+    # The session's revision since this event, if the event raised it.
+    Column("revision", Integer),
     _created_at(),
     _time("published_at"),
     PrimaryKeyConstraint("session_id", "sequence"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Row, bindparam, func, select
 
 from worker.errors import TurnWorkerError
-from worker.storage.schema import organizations, sessions, turns
+from worker.storage.schema import sessions
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -47,7 +47,7 @@ class RevisionConflict(TurnWorkerError):
 
     code = "revision_conflict"
 
-    def __init__(self, session_id: UUID, expected: int, actual: int) -> None:
+    def __init__(self, session_id: UUID, expected: int | None, actual: int) -> None:
         super().__init__(session_id, expected, actual)
         self.session_id = session_id
         self.expected = expected
@@ -65,27 +65,6 @@ _LOCK = (
     .where(sessions.c.id == bindparam("session_id"), sessions.c.organization_id == bindparam("organization_id"))
     .with_for_update()
 )
-_LOCK_BY_TURN = (
-    select(
-        sessions.c.id,
-        sessions.c.workflow_id,
-        sessions.c.definition_id,
-        sessions.c.state,
-        sessions.c.initial_context,
-        sessions.c.checkpoint,
-        sessions.c.head_turn_id,
-        sessions.c.last_sequence,
-        organizations.c.model_defaults,
-        func.now().label("now"),
-    )
-    .select_from(
-        turns.join(sessions, sessions.c.id == turns.c.session_id).join(
-            organizations, organizations.c.id == turns.c.organization_id
-        )
-    )
-    .where(turns.c.id == bindparam("turn_id"), turns.c.organization_id == bindparam("organization_id"))
-    .with_for_update(of=sessions)
-)
 
 
 async def lock_session(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> Row[Any]:
@@ -99,12 +78,3 @@ async def lock_session(connection: AsyncConnection, *, organization_id: UUID, se
     if row is None:
         raise SessionNotFound(session_id)
     return row
-
-
-async def lock_session_of_turn(connection: AsyncConnection, *, organization_id: UUID, turn_id: UUID) -> Row[Any] | None:
-    """Lock the row of the session a turn belongs to; None if the organization has no such turn.
-
-    The row carries what a claim needs: the session's part of the base checkpoint, and the organization's model defaults.
-    """
-    result = await connection.execute(_LOCK_BY_TURN, {"turn_id": turn_id, "organization_id": organization_id})
-    return result.one_or_none()

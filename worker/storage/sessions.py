@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, insert, select, text
 from uuid_utils.compat import uuid7
 
 from worker.errors import TurnWorkerError
-from worker.storage.outbox import RecordedEvent, record_events
+from worker.storage.attempts import end_line, ending_events
+from worker.storage.enqueue import EnqueuedTurn, enqueue_turn
+from worker.storage.outbox import RECORD_EVENTS, RecordedEvent, event_parameters, recorded_events
 from worker.storage.schema import sessions, workflow_definitions, workflows
 from worker.storage.session_lock import RevisionConflict, lock_session
-from worker.storage.turns import EnqueuedTurn, cancel_line, ending_events, enqueue_turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,19 @@ _NEWEST_DEFINITION = (
     .limit(1)
 )
 _INSERT = insert(sessions)
+_END = text(f"""
+    WITH numbered AS (
+        UPDATE sessions
+        SET state = 'completed',
+            end_reason = :reason,
+            ended_at = now(),
+            revision = revision + cardinality(array_positions(CAST(:event_raises AS boolean[]), true)),
+            last_sequence = last_sequence + cardinality(CAST(:event_types AS text[]))
+        WHERE id = :session_id AND organization_id = :organization_id
+        RETURNING organization_id, id, revision, last_sequence
+    ), recorded AS ({RECORD_EVENTS})
+    SELECT last_sequence, revision, now() AS now FROM numbered
+""")
 
 
 async def create_session(
@@ -133,26 +147,24 @@ async def end_session(
         raise RevisionConflict(session_id, expected_revision, session.revision)
     if session.state == "completed":
         return EndedSession(session_id, session.revision, session.end_reason, (), ())
-    cancelled = await cancel_line(connection, organization_id=organization_id, session_id=session_id)
-    events = ending_events(cancelled, reason, revision=session.revision)
-    recorded = await record_events(
-        connection,
+    cancelled = await end_line(connection, organization_id=organization_id, session_id=session_id)
+    events = ending_events(cancelled, reason)
+    result = await connection.execute(
+        _END,
+        {
+            "session_id": session_id,
+            "organization_id": organization_id,
+            "reason": reason,
+            **event_parameters(events),
+        },
+    )
+    row = result.one()
+    recorded = recorded_events(
+        events,
         organization_id=organization_id,
         session_id=session_id,
-        first_sequence=session.last_sequence + 1,
-        now=session.now,
-        events=events,
+        last_sequence=row.last_sequence,
+        revision=row.revision,
+        now=row.now,
     )
-    revision = session.revision + len(events)
-    await connection.execute(
-        update(sessions)
-        .where(sessions.c.id == session_id, sessions.c.organization_id == organization_id)
-        .values(
-            state="completed",
-            end_reason=reason,
-            ended_at=func.now(),
-            revision=revision,
-            last_sequence=session.last_sequence + len(events),
-        )
-    )
-    return EndedSession(session_id, revision, reason, recorded, cancelled)
+    return EndedSession(session_id, row.revision, reason, recorded, cancelled)

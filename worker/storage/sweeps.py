@@ -4,51 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, text
 
-from worker.storage.schema import idempotency_keys, turns
-from worker.storage.turns import at_head_of_line, lease_expired, seconds
+from worker.storage.line import AT_HEAD_OF_LINE, LEASE_EXPIRED
+from worker.storage.schema import idempotency_keys
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-_OVERDUE = (
-    select(turns.c.id)
-    .where(
-        or_(
-            and_(
-                turns.c.status == "pending",
-                turns.c.available_at < func.now() - seconds(bindparam("after_seconds")),
-                at_head_of_line(),
-            ),
-            and_(turns.c.status == "running", lease_expired()),
-        ),
-        or_(turns.c.rung_at.is_(None), turns.c.rung_at < func.now() - seconds(bindparam("again_seconds"))),
+_TAKE_OVERDUE = text(f"""
+    UPDATE turns SET rung_at = now()
+    WHERE id IN (
+        SELECT turns.id FROM turns
+        WHERE (
+            (
+                turns.status = 'pending'
+                AND turns.available_at < now() - make_interval(secs => :after_seconds)
+                AND {AT_HEAD_OF_LINE}
+            )
+            OR (turns.status = 'running' AND {LEASE_EXPIRED})
+          )
+          AND (turns.rung_at IS NULL OR turns.rung_at < now() - make_interval(secs => :again_seconds))
+        ORDER BY turns.available_at
+        LIMIT :batch
+        FOR UPDATE SKIP LOCKED
     )
-    .order_by(turns.c.available_at)
-    .limit(bindparam("batch"))
-    .with_for_update(skip_locked=True)
-)
-_TAKE_OVERDUE = (
-    update(turns)
-    .where(turns.c.id.in_(_OVERDUE))
-    .values(rung_at=func.now())
-    .returning(turns.c.organization_id, turns.c.id)
-)
+    RETURNING organization_id, id
+""")
 _PURGE_KEYS = delete(idempotency_keys).where(
-    idempotency_keys.c.created_at < func.now() - seconds(bindparam("older_than_seconds"))
+    idempotency_keys.c.created_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, bindparam("older_than_seconds"))
 )
 
 
 async def take_overdue_turns(
-    connection: AsyncConnection,
-    *,
-    after_seconds: float,
-    again_seconds: float,
-    lease_seconds: float,
-    batch: int,
+    connection: AsyncConnection, *, after_seconds: float, again_seconds: float, lease_seconds: float, batch: int
 ) -> list[tuple[UUID, UUID]]:
     """Turns that could run but do not, as (organization id, turn id), each noted as rung now.
 

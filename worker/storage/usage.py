@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy.dialects.postgresql import insert
-
-from worker.storage.schema import usage_entries
+from sqlalchemy import text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,10 +31,25 @@ class UsageEntry:
     cache_creation_input_tokens: int
 
 
-_INSERT = insert(usage_entries).on_conflict_do_nothing()
+_TYPES: Final = {"organization_id": "uuid", "turn_id": "uuid", "processor": "text", "model": "text"}
+_COLUMNS: Final = {field.name: _TYPES.get(field.name, "integer") for field in fields(UsageEntry)}
+
+RECORD_USAGE: Final = f"""
+    INSERT INTO usage_entries ({", ".join(_COLUMNS)})
+    SELECT * FROM unnest({", ".join(f"CAST(:used_{name} AS {type_}[])" for name, type_ in _COLUMNS.items())})
+    ON CONFLICT DO NOTHING
+"""
+"""A statement, or part of one. An entry that is already there is left as it is, so repeating is safe."""
+
+_RECORD_USAGE = text(RECORD_USAGE)
+
+
+def usage_parameters(entries: Sequence[UsageEntry]) -> dict[str, Any]:
+    """The parameters of `RECORD_USAGE`."""
+    return {f"used_{name}": [getattr(entry, name) for entry in entries] for name in _COLUMNS}
 
 
 async def record_usage(connection: AsyncConnection, entries: Sequence[UsageEntry]) -> None:
-    """Write entries. One that is already there (same turn, attempt and call) is left as it is, so repeating is safe."""
+    """Write entries. One that is already there (same turn, attempt and call) is left as it is."""
     if entries:
-        await connection.execute(_INSERT, [asdict(entry) for entry in entries])
+        await connection.execute(_RECORD_USAGE, usage_parameters(entries))

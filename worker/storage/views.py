@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from worker.storage.turns import EnqueuedTurn
+    from worker.storage.enqueue import EnqueuedTurn
 
 TERMINAL_STATUSES = ("completed", "failed", "cancelled")
 """A turn in one of these never changes again."""
@@ -90,12 +90,13 @@ class TurnView:
 
 @dataclass(frozen=True, slots=True)
 class EventView:
-    """An event of a session's log."""
+    """An event of a session's log. `revision` is the session's since then, if the event raised it."""
 
     sequence: int
     type: str
     session_id: UUID
     turn_id: UUID | None
+    revision: int | None
     payload: dict[str, Any]
     created_at: datetime
 
@@ -207,6 +208,7 @@ _EVENT_COLUMNS = (
     outbox.c.sequence,
     outbox.c.type,
     outbox.c.turn_id,
+    outbox.c.revision.label("event_revision"),
     outbox.c.payload,
     outbox.c.created_at,
 )
@@ -436,7 +438,7 @@ def _log(rows: Sequence[Row[*tuple[Any, ...]]], limit: int) -> EventLog | None:
         return None
     first = rows[0]
     events = [
-        EventView(row.sequence, row.type, row.session_id, row.turn_id, row.payload, row.created_at)
+        EventView(row.sequence, row.type, row.session_id, row.turn_id, row.event_revision, row.payload, row.created_at)
         for row in rows
         if row.sequence is not None
     ]

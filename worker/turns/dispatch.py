@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from worker.channel.envelope import Envelope
-from worker.channel.event_types import STATUS_REPORTED
+from worker.channel.event_types import STATUS_REPORTED, TURN_CANCELLED, TURN_COMPLETED, TURN_ENQUEUED, TURN_FAILED
 from worker.errors import TurnWorkerError
+from worker.storage.line import claimable_turn
 from worker.storage.outbox import RecordedEvent, mark_published
 from worker.telemetry import names
 
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 # Marks are written together: far sooner than a sweep would look, far later than the event went out.
 _MARK_DELAY_SECONDS = 0.25
+
+_LINE_CHANGING = frozenset({TURN_ENQUEUED, TURN_COMPLETED, TURN_FAILED, TURN_CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,21 @@ class Dispatch:
         self._background: set[asyncio.Task[None]] = set()
 
     def after_commit(self, events: Sequence[RecordedEvent], ring: Sequence[TurnReference] = ()) -> None:
-        """Publish `events`, in this order, and ring for the turns that the commit made claimable. Returns at once."""
+        """Publish `events`, in this order, and ring for the turns that the commit made claimable. Returns at once.
+
+        Where the events say that a line has changed and no turn is named in `ring`, it rings for whichever turn can be
+        claimed now. Only a look after the commit is sure to see what others committed at the same time.
+        """
         self._to_publish.extend(events)
         if self._to_publish and self._publishing is None:
             self._publishing = self._start(self._publish())
         if ring:
             self._start(self._ring(ring))
+        else:
+            for organization_id, session_id in {
+                (event.organization_id, event.session_id) for event in events if event.type in _LINE_CHANGING
+            }:
+                self._start(self._ring_head_of_line(organization_id, session_id))
 
     def ring_later(self, turn: TurnReference, delay_seconds: float) -> None:
         """Ring when a pause is over. If this process ends before, a sweep rings."""
@@ -127,6 +139,16 @@ class Dispatch:
         except TurnWorkerError as error:
             log.warning(names.RING_FAILED, error=str(error), turn_ids=[str(turn.turn_id) for turn in turns])
 
+    async def _ring_head_of_line(self, organization_id: UUID, session_id: UUID) -> None:
+        try:
+            async with self._database.statement() as connection:
+                turn_id = await claimable_turn(connection, organization_id=organization_id, session_id=session_id)
+        except TurnWorkerError as error:
+            log.warning(names.RING_FAILED, error=str(error), session_id=str(session_id))
+            return
+        if turn_id is not None:
+            await self._ring([TurnReference(organization_id, turn_id)])
+
     def _start_marking(self) -> None:
         self._marking = None
         self._start(self._mark())
@@ -149,7 +171,6 @@ class Dispatch:
 
 
 def _envelope(event: RecordedEvent) -> Envelope:
-    revision = event.payload.get("revision")
     return Envelope(
         organization_id=event.organization_id,
         session_id=event.session_id,
@@ -158,5 +179,5 @@ def _envelope(event: RecordedEvent) -> Envelope:
         type=event.type,
         time=event.created_at,
         status=STATUS_REPORTED.get(event.type),
-        revision=revision if isinstance(revision, int) else None,
+        revision=event.revision,
     )

@@ -17,21 +17,10 @@ from worker.conversation.history import context_delta
 from worker.engine.failures import TransientFailure, TurnFailed
 from worker.engine.turn import run_turn
 from worker.errors import TurnWorkerError
+from worker.storage.attempts import Completion, LeaseLost, complete_turn, fail_turn, give_back_turn, retry_turn
+from worker.storage.claim import Attempt, ClaimedTurn, claim_turn
 from worker.storage.database import Database, DatabaseUnavailable
 from worker.storage.outbox import NewEvent
-from worker.storage.turns import (
-    Attempt,
-    AttemptEnd,
-    ClaimedTurn,
-    Completion,
-    LeaseLost,
-    claim_turn,
-    complete_turn,
-    fail_turn,
-    give_back_turn,
-    retry_turn,
-)
-from worker.storage.usage import record_usage
 from worker.telemetry import names
 from worker.telemetry.masking import mask_secrets
 from worker.turns.dispatch import Dispatch, TurnReference
@@ -40,16 +29,19 @@ from worker.turns.loading import LoadedTurn, TurnLoader
 from worker.turns.usage_ledger import UsageLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from pydantic import JsonValue
-    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from worker.conversation.event import TurnEvent
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.outcome import TurnOutcome
     from worker.settings import Settings
+    from worker.storage.outbox import RecordedEvent
+    from worker.storage.usage import UsageEntry
     from worker.turns.lease import LeaseKeeper
+
+    _Write = Callable[[Sequence[UsageEntry]], Awaitable[Sequence[RecordedEvent]]]
 
 log = structlog.get_logger(__name__)
 
@@ -188,7 +180,7 @@ class TurnExecutor:
         return len(self._running)
 
     async def _claim(self, turn: TurnReference) -> ClaimedTurn | None:
-        async with self._database.transaction() as connection:
+        async with self._database.statement() as connection:
             return await claim_turn(
                 connection,
                 organization_id=turn.organization_id,
@@ -252,8 +244,15 @@ class TurnExecutor:
     async def _complete(self, loaded: LoadedTurn, outcome: TurnOutcome) -> Ending:
         attempt = loaded.claimed.attempt
         completion = _completion(loaded, outcome)
+        # Only a turn that ends its session writes more than one statement.
+        connect = self._database.transaction if completion.end_reason is not None else self._database.statement
+
+        async def complete(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
+            async with connect() as connection:
+                return await complete_turn(connection, attempt, completion, usage)
+
         try:
-            await self._commit(attempt, lambda connection: complete_turn(connection, attempt, completion))
+            await self._commit(attempt, complete)
         except (LeaseLost, DatabaseUnavailable):
             raise
         except Exception as error:  # what cannot be stored will not be storable in another worker either
@@ -264,11 +263,13 @@ class TurnExecutor:
 
     async def _fail(self, claimed: ClaimedTurn, error: TurnWorkerError, events: Iterable[TurnEvent] = ()) -> Ending:
         described = _described(error)
-        recorded = _new_events(claimed.attempt, events)
-        await self._commit(
-            claimed.attempt,
-            lambda connection: fail_turn(connection, claimed.attempt, error=described, events=recorded),
-        )
+        before = _new_events(claimed.attempt, events)
+
+        async def fail(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
+            async with self._database.statement() as connection:
+                return await fail_turn(connection, claimed.attempt, error=described, events=before, usage=usage)
+
+        await self._commit(claimed.attempt, fail)
         log.error(names.TURN_FAILED, code=described["code"], error=described["message"])
         return Ending.FAILED
 
@@ -282,10 +283,12 @@ class TurnExecutor:
         if pause is None:
             return await self._fail(claimed, failure, failure.events)
         described = _described(failure)
-        await self._commit(
-            claimed.attempt,
-            lambda connection: retry_turn(connection, claimed.attempt, error=described, delay_seconds=pause),
-        )
+
+        async def retry(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
+            async with self._database.statement() as connection:
+                return await retry_turn(connection, claimed.attempt, error=described, delay_seconds=pause, usage=usage)
+
+        await self._commit(claimed.attempt, retry)
         self._dispatch.ring_later(_reference(claimed.attempt), pause)
         log.warning(
             names.TURN_RETRYING, code=described["code"], error=described["message"], delay_seconds=round(pause, 2)
@@ -293,11 +296,15 @@ class TurnExecutor:
         return Ending.RETRYING
 
     async def _give_back(self, claimed: ClaimedTurn) -> Ending:
-        await self._commit(claimed.attempt, lambda connection: give_back_turn(connection, claimed.attempt))
+        async def give_back(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
+            async with self._database.statement() as connection:
+                return await give_back_turn(connection, claimed.attempt, usage=usage)
+
+        await self._commit(claimed.attempt, give_back, ring=[_reference(claimed.attempt)])
         log.info(names.TURN_HANDED_BACK)
         return Ending.GIVEN_BACK
 
-    async def _commit(self, attempt: Attempt, write: Callable[[AsyncConnection], Awaitable[AttemptEnd]]) -> None:
+    async def _commit(self, attempt: Attempt, write: _Write, *, ring: Sequence[TurnReference] = ()) -> None:
         """Make the one guarded write that ends this attempt, then publish and ring what follows from it.
 
         While PostgreSQL is away the result is kept and tried again: the fence makes that safe. If a commit landed but its
@@ -306,12 +313,10 @@ class TurnExecutor:
         pauses = iter(_COMMIT_PAUSES_SECONDS)
         usage = self._usage.take(attempt)
         try:
-            while True:
+            events = None
+            while events is None:
                 try:
-                    async with self._database.transaction() as connection:
-                        await record_usage(connection, usage)
-                        end = await write(connection)
-                    break
+                    events = await write(usage)
                 except DatabaseUnavailable as error:
                     if self._stopping:
                         raise
@@ -321,8 +326,7 @@ class TurnExecutor:
             # What was paid for is written in any case, fenced by nothing.
             self._usage.put_back(usage)
             raise
-        ring = [TurnReference(attempt.organization_id, end.next_turn_id)] if end.next_turn_id else []
-        self._dispatch.after_commit(end.events, ring)
+        self._dispatch.after_commit(events, ring)
 
 
 def _completion(loaded: LoadedTurn, outcome: TurnOutcome) -> Completion:
@@ -349,7 +353,10 @@ def _end_reason(outcome: TurnOutcome) -> str:
 
 
 def _new_events(attempt: Attempt, events: Iterable[TurnEvent]) -> list[NewEvent]:
-    return [NewEvent(_EVENT_PREFIX + event.type, attempt.turn_id, event.payload, event.created_at) for event in events]
+    return [
+        NewEvent(_EVENT_PREFIX + event.type, attempt.turn_id, event.payload, created_at=event.created_at)
+        for event in events
+    ]
 
 
 def _described(error: TurnWorkerError) -> dict[str, JsonValue]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from uuid import UUID
 
-    from worker.storage.turns import Attempt
+    from worker.storage.claim import Attempt
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@
 
     running -> running: a claim after the lease expired; the attempt number rises and fences off the attempt before.
 
-`completed`, `failed` and `cancelled` are final. Everything here is pure; `worker.storage.turns` holds the guarded writes.
+`completed`, `failed` and `cancelled` are final. Everything here is pure; `worker.storage.attempts` holds the guarded writes.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from worker.settings import Settings
+    from worker.storage.claim import ClaimedTurn
     from worker.storage.database import Database
-    from worker.storage.turns import ClaimedTurn
     from worker.workflow.definition import WorkflowDefinition
 
 _CACHED_DEFINITIONS: Final = 256

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.engine.request import LLMCall
+    from worker.storage.claim import Attempt
     from worker.storage.database import Database
-    from worker.storage.turns import Attempt
 
 log = structlog.get_logger(__name__)
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.world import World
+from worker.storage.attempts import LeaseLost
+from worker.storage.claim import Attempt
 from worker.storage.database import Database
 from worker.storage.session_lock import SessionEnded
-from worker.storage.turns import Attempt, LeaseLost
 from worker.turns.lifecycle import TERMINAL, TRANSITIONS
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ async def test_an_event_is_swept_until_it_is_marked_published(world: World) -> N
     async with world.database.transaction() as connection:
         assert await lock_unpublished(connection, older_than_seconds=60, batch=10) == ()
         (event,) = await lock_unpublished(connection, older_than_seconds=0, batch=10)
-    assert (event.type, event.sequence, event.payload) == ("turn.enqueued", 1, {"revision": 1})
+    assert (event.type, event.sequence, event.revision) == ("turn.enqueued", 1, 1)
     async with world.database.transaction() as connection:
         await mark_published(connection, [event])
         assert await lock_unpublished(connection, older_than_seconds=0, batch=10) == ()

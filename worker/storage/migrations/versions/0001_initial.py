@@ -217,6 +217,7 @@ def upgrade() -> None:
         sa.Column("turn_id", sa.Uuid(), nullable=True),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("payload", sa.JSON(), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("revision", sa.Integer(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["session_id"], ["sessions.id"], name="fk_outbox_session_id"),

@@ -1,0 +1,161 @@
+"""Claiming: the one way in which a turn comes to run, the first time as well as after a crash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from worker.storage.line import AT_HEAD_OF_LINE, LEASE_EXPIRED
+from worker.storage.outbox import RECORD_EVENTS, NewEvent, RecordedEvent, event_parameters, recorded_events
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from pydantic import JsonValue
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at one turn. Its number is the fencing token of everything it writes."""
+
+    organization_id: UUID
+    session_id: UUID
+    turn_id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTurn:
+    """What a worker gets to know by claiming a turn.
+
+    Attributes:
+        worker_losses: How many workers this turn has lost so far, the one before this claim included.
+        seconds_to_deadline: What is left of the turn's total time, over all its attempts; may be negative.
+        error: Why its last attempt failed, if one did.
+        parent_turn_id: The session's head, from which this turn goes on.
+        session_checkpoint: The checkpoint the session was created with.
+    """
+
+    attempt: Attempt
+    definition_id: UUID
+    opening: bool
+    user_messages: list[dict[str, Any]]
+    provider_failures: int
+    worker_losses: int
+    seconds_to_deadline: float
+    error: dict[str, Any] | None
+    parent_turn_id: UUID | None
+    session_checkpoint: dict[str, Any] | None
+    initial_context: dict[str, JsonValue]
+    model_defaults: dict[str, Any] | None
+    events: tuple[RecordedEvent, ...]
+
+
+# The session's row is locked before the turn's, as everywhere. What the statement sees of other turns may be older than the
+# lock; that can only make it refuse, and whoever ends the turn before rings again after that commit.
+_CLAIM = text(f"""
+    WITH session AS (
+        SELECT sessions.* FROM sessions JOIN turns ON turns.session_id = sessions.id
+        WHERE turns.id = :turn_id AND turns.organization_id = :organization_id AND sessions.state = 'running'
+        FOR UPDATE OF sessions
+    ), claimed AS (
+        UPDATE turns
+        SET status = 'running',
+            attempt = turns.attempt + 1,
+            worker_losses = turns.worker_losses + CASE WHEN turns.status = 'running' THEN 1 ELSE 0 END,
+            parent_turn_id = session.head_turn_id,
+            first_claimed_at = coalesce(turns.first_claimed_at, now()),
+            claimed_at = now(),
+            claimed_by = :claimed_by,
+            lease_expires_at = now() + make_interval(secs => :lease_seconds)
+        FROM session
+        WHERE turns.id = :turn_id
+          AND turns.organization_id = :organization_id
+          AND (
+            (turns.status = 'pending' AND turns.available_at <= now() AND {AT_HEAD_OF_LINE})
+            OR (turns.status = 'running' AND {LEASE_EXPIRED})
+          )
+        RETURNING turns.*
+    ), numbered AS (
+        UPDATE sessions SET last_sequence = sessions.last_sequence + 1
+        FROM claimed
+        WHERE sessions.id = claimed.session_id AND sessions.organization_id = :organization_id
+        RETURNING sessions.organization_id, sessions.id, sessions.revision, sessions.last_sequence
+    ), recorded AS ({RECORD_EVENTS})
+    SELECT
+        claimed.session_id,
+        claimed.attempt,
+        claimed.opening,
+        claimed.user_messages,
+        claimed.provider_failures,
+        claimed.worker_losses,
+        claimed.error,
+        claimed.parent_turn_id,
+        CAST(extract(epoch FROM now() - claimed.first_claimed_at) AS double precision) AS age_seconds,
+        session.definition_id,
+        session.checkpoint,
+        session.initial_context,
+        organizations.model_defaults,
+        numbered.last_sequence,
+        numbered.revision,
+        now() AS now
+    FROM claimed, session, numbered, organizations
+    WHERE organizations.id = :organization_id
+""")
+
+
+async def claim_turn(
+    connection: AsyncConnection,
+    *,
+    organization_id: UUID,
+    turn_id: UUID,
+    claimed_by: str,
+    lease_seconds: float,
+    deadline_seconds: float,
+) -> ClaimedTurn | None:
+    """Take a turn to run it: a pending one at the head of its session's line, or a running one whose lease has expired.
+
+    Recovery is this very claim. It raises the attempt number, and from then on the attempt before can write nothing.
+
+    Returns:
+        None when the turn is not to be had: it is not its turn yet, someone else runs it, or it is over.
+    """
+    events = [NewEvent("turn.started", turn_id)]
+    result = await connection.execute(
+        _CLAIM,
+        {
+            "turn_id": turn_id,
+            "organization_id": organization_id,
+            "claimed_by": claimed_by,
+            "lease_seconds": lease_seconds,
+            **event_parameters(events),
+        },
+    )
+    row = result.one_or_none()
+    if row is None:
+        return None
+    return ClaimedTurn(
+        attempt=Attempt(organization_id, row.session_id, turn_id, row.attempt),
+        definition_id=row.definition_id,
+        opening=row.opening,
+        user_messages=row.user_messages,
+        provider_failures=row.provider_failures,
+        worker_losses=row.worker_losses,
+        seconds_to_deadline=deadline_seconds - row.age_seconds,
+        error=row.error,
+        parent_turn_id=row.parent_turn_id,
+        session_checkpoint=row.checkpoint,
+        initial_context=row.initial_context,
+        model_defaults=row.model_defaults,
+        events=recorded_events(
+            events,
+            organization_id=organization_id,
+            session_id=row.session_id,
+            last_sequence=row.last_sequence,
+            revision=row.revision,
+            now=row.now,
+        ),
+    )

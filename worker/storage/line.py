@@ -1,0 +1,86 @@
+"""The line of a session: its turns that are pending or running, in the order they were enqueued."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+AT_HEAD_OF_LINE: Final = """
+    NOT EXISTS (
+        SELECT 1 FROM turns AS earlier
+        WHERE earlier.session_id = turns.session_id
+          AND earlier.status IN ('pending', 'running')
+          AND earlier.position < turns.position
+    )
+"""
+"""Part of a statement: nothing stands before the row of `turns` in its session's line."""
+
+LEASE_EXPIRED: Final = """
+    (
+        turns.lease_expires_at < now()
+        AND now() > pg_postmaster_start_time() + make_interval(secs => :lease_seconds)
+    )
+"""
+"""Part of a statement: the lease ran out, and its holder had a chance to renew it. An expiry within one lease after the
+database itself started proves nothing: nobody could renew while it was away."""
+
+_CLAIMABLE = text("""
+    SELECT id FROM (
+        SELECT id, status, available_at FROM turns
+        WHERE session_id = :session_id AND organization_id = :organization_id AND status IN ('pending', 'running')
+        ORDER BY position
+        LIMIT 1
+    ) AS head
+    WHERE status = 'pending' AND available_at <= now()
+""")
+
+_CANCEL_LINE = text("""
+    UPDATE turns
+    SET status = 'cancelled', lease_expires_at = NULL, ended_at = now(), error = CAST(:error AS json)
+    WHERE session_id = :session_id
+      AND organization_id = :organization_id
+      AND status IN ('pending', 'running')
+      AND id IS DISTINCT FROM CAST(:except_turn_id AS uuid)
+    RETURNING id, position
+""")
+
+
+async def claimable_turn(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> UUID | None:
+    """The turn at the head of a session's line if it can be claimed now.
+
+    Whoever changed a line asks this after the commit: only then does the answer include what others committed meanwhile.
+    """
+    turn_id: UUID | None = await connection.scalar(
+        _CLAIMABLE, {"session_id": session_id, "organization_id": organization_id}
+    )
+    return turn_id
+
+
+async def cancel_line(
+    connection: AsyncConnection,
+    *,
+    organization_id: UUID,
+    session_id: UUID,
+    error: str,
+    except_turn_id: UUID | None = None,
+) -> tuple[UUID, ...]:
+    """Cancel every pending or running turn of a session but one, and return them in line order.
+
+    The caller holds the lock on the session's row. `error` is the JSON that says why.
+    """
+    rows: Any = await connection.execute(
+        _CANCEL_LINE,
+        {
+            "session_id": session_id,
+            "organization_id": organization_id,
+            "error": error,
+            "except_turn_id": except_turn_id,
+        },
+    )
+    return tuple(row.id for row in sorted(rows, key=lambda row: row.position))

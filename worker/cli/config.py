@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from pydantic import ValidationError
 
+from worker.cli.options import assignments
 from worker.cli.servers import database_url, transaction
 from worker.cli.tables import moment
 from worker.errors import TurnWorkerError
@@ -107,7 +108,7 @@ def set_config(
         "api_key": None if api_key is None else {"secret": api_key},
         "max_tokens": max_tokens,
         "temperature": temperature,
-        "parameters": dict(map(_parameter, parameters)),
+        "parameters": assignments(parameters, "--parameter"),
     }
     changes = {name: value for name, value in given.items() if value not in (None, {})}
     if not (changes or unset or secret or delete_secret):
@@ -132,17 +133,6 @@ def show_config(organization: str) -> None:
         "secrets": [{"name": secret.name, "updated_at": moment(secret.updated_at)} for secret in secrets],
     }
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def _parameter(assignment: str) -> tuple[str, Any]:
-    name, separator, value = assignment.partition("=")
-    if not name or not separator:
-        raise click.BadParameter(f"{assignment!r} is not of the form NAME=VALUE.", param_hint="--parameter")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        # Most values are plain words; whoever means the text "5" writes it in JSON's quotes.
-        return name, value
 
 
 def _secret_value(name: str, variable: str | None) -> str:

@@ -59,7 +59,7 @@ class Stack:
             llm: which LLM the workers speak with.
             script: what the scripted LLM says; by default it repeats what it hears.
             log_dir: a folder for the logs of LLM, API and workers; by default they log to this process's output.
-            on_step: told the name of what is started next.
+            on_step: told what is done next, such as `Starting Redis`.
             on_trouble: told what ended unexpectedly and what is done about it, from another thread.
         """
         self.llm = llm
@@ -116,7 +116,7 @@ class Stack:
             self._reserve()
             self._start_llm()
             self._start_servers()
-            self._on_step("the database schema")
+            self._on_step("Checking the database schema")
             migrate(self.database_url)
             self._start_programs()
         except BaseException:
@@ -146,7 +146,7 @@ class Stack:
         self._variables |= llm.environment
         if llm.program is not None:
             # Not waited for: while it starts, so does everything else.
-            self._on_step(llm.program.name)
+            self._on_step(f"Starting the {self.llm} LLM")
             self._resources.callback(llm.close)
             llm.program.start()
             self._supervised.append(llm.program)
@@ -169,7 +169,7 @@ class Stack:
             self._variables["TURN_WORKER_SECRET_KEY"] = secret_key
 
     def _serve(self, server: EmbeddedServer) -> str:
-        self._on_step(server.name)
+        self._on_step(f"Starting {server.name}")
         self._resources.enter_context(server)
         self._supervised.append(server)
         return server.url
@@ -179,7 +179,7 @@ class Stack:
         numbers = range(1, self._settings.worker_processes + 1)
         workers = [self._program(f"Worker {number}", "worker", f"worker-{number}") for number in numbers]
         programs = [api, *workers]
-        self._on_step("the API and the workers" if len(workers) > 1 else "the API and the worker")
+        self._on_step(f"Starting the API and {len(workers)} worker process{'' if len(workers) == 1 else 'es'}")
         self._resources.callback(_stop_all, programs)
         for program in programs:
             program.start()

@@ -43,16 +43,6 @@ def model(request: pytest.FixtureRequest, llm: ScriptedLLM) -> ResolvedModel:
 
 
 @pytest.fixture
-def anthropic(llm: ScriptedLLM) -> ResolvedModel:
-    return ResolvedModel(provider="anthropic", model="claude-sonnet-5", api_key=SecretStr(KEY), base_url=llm.base_url)
-
-
-@pytest.fixture
-def openai(llm: ScriptedLLM) -> ResolvedModel:
-    return ResolvedModel(provider="openai", model="gpt-5", api_key=SecretStr(KEY), base_url=f"{llm.base_url}/v1")
-
-
-@pytest.fixture
 def talk(llm: ScriptedLLM, clients: ProviderClients, model: ResolvedModel) -> Talk:
     talk = Talk(llm, clients, WorkflowGraph(WorkflowDefinition()), model)
     talk.draw(CLINIC)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import pytest
+
 from worker.conversation.checkpoint import Checkpoint
 from worker.embedded.scripted_llm import Script
 from worker.engine.request import LLMCall, ResolvedModel, TurnRequest
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from worker.engine.outcome import TurnOutcome
     from worker.engine.tools.tool import Tool
     from worker.workflow.definition import ConversationNode
+
+ANTHROPIC = pytest.mark.parametrize("model", ["anthropic"], indirect=True)
+OPENAI = pytest.mark.parametrize("model", ["openai"], indirect=True)
+"""For what is particular to one provider, or does not depend on it and takes its time."""
 
 KEY = "sk-test-0123456789abcdef"
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from tests.integration.engine.talk import KEY
+from tests.integration.engine.talk import ANTHROPIC, KEY, OPENAI
 from worker.engine.failures import (
     BrokenContext,
     InvalidModelParameters,
@@ -95,15 +95,15 @@ async def test_retry_after_is_handed_on(talk: Talk) -> None:
     assert failed.retry_after_seconds == 7
 
 
-async def test_an_exhausted_quota_is_permanent_although_its_status_is_429(talk: Talk, openai: ResolvedModel) -> None:
-    talk.model = openai
+@OPENAI
+async def test_an_exhausted_quota_is_permanent_although_its_status_is_429(talk: Talk) -> None:
     talk.script({"error": {"status": 429, "type": "insufficient_quota", "code": "insufficient_quota"}})
 
     assert (await failure(talk)).code == "llm_quota_exhausted"
 
 
-async def test_a_low_credit_balance_is_a_quota_although_its_status_is_400(talk: Talk, anthropic: ResolvedModel) -> None:
-    talk.model = anthropic
+@ANTHROPIC
+async def test_a_low_credit_balance_is_a_quota_although_its_status_is_400(talk: Talk) -> None:
     talk.script({"error": {"status": 400, "message": "Your credit balance is too low to access the Anthropic API."}})
 
     assert (await failure(talk)).code == "llm_quota_exhausted"
@@ -121,10 +121,8 @@ async def test_a_stream_that_breaks_off_is_transient_and_what_it_used_is_kept(ta
     assert list(failed.usage.llm.values()) == [call.usage]
 
 
-async def test_an_error_in_the_middle_of_a_stream_is_classified_by_its_type(
-    talk: Talk, anthropic: ResolvedModel
-) -> None:
-    talk.model = anthropic
+@ANTHROPIC
+async def test_an_error_in_the_middle_of_a_stream_is_classified_by_its_type(talk: Talk) -> None:
     talk.script({"reply": "Well begun", "error": {"status": 529, "after_chunks": 1}})
 
     failed = await failure(talk)
@@ -175,10 +173,11 @@ async def test_an_empty_reply_after_a_tool_is_a_failure_too(talk: Talk) -> None:
     assert (await failure(talk)).code == "llm_empty_reply"
 
 
+@ANTHROPIC
 @pytest.mark.parametrize("hold_after", [0, 1])
 async def test_a_provider_that_falls_silent_is_a_timeout_of_its_own(talk: Talk, hold_after: int) -> None:
     assert talk.model is not None
-    talk.model = replace(talk.model, timeout_seconds=0.05)
+    talk.model = replace(talk.model, timeout_seconds=0.5)
     talk.script({"reply": "One, two, three, four, five, six, seven", "hold": "for ever", "hold_after": hold_after})
 
     failed = await failure(talk)
@@ -188,25 +187,28 @@ async def test_a_provider_that_falls_silent_is_a_timeout_of_its_own(talk: Talk, 
     assert len(talk.ledger.calls) == hold_after
 
 
+@ANTHROPIC
 async def test_a_reply_that_keeps_coming_is_never_silent(talk: Talk) -> None:
     assert talk.model is not None
-    talk.model = replace(talk.model, timeout_seconds=0.3)
-    talk.script({"reply": "abcdefghij", "chunk_characters": 1, "seconds_per_chunk": 0.05})
+    talk.model = replace(talk.model, timeout_seconds=1.0)
+    talk.script({"reply": "abcdefghijkl", "chunk_characters": 1, "seconds_per_chunk": 0.1})
 
-    assert (await talk.turn("Go")).assistant_text == "Hello Ada.\n\nabcdefghij"
+    assert (await talk.turn("Go")).assistant_text == "Hello Ada.\n\nabcdefghijkl"
 
 
+@ANTHROPIC
 @pytest.mark.parametrize("hold_after", [0, 1])
 async def test_a_turn_past_its_limit_names_what_it_waited_for(talk: Talk, hold_after: int) -> None:
     talk.script({"reply": "One, two, three, four, five, six, seven", "hold": "for ever", "hold_after": hold_after})
 
-    failed = await failure(talk, time_limit_seconds=0.5)
+    failed = await failure(talk, time_limit_seconds=1.0)
 
     assert isinstance(failed, TurnTimeout)
     assert failed.code == "turn_timeout"
-    assert "0.5 s while waiting for: an LLM response." in str(failed)
+    assert "1 s while waiting for: an LLM response." in str(failed)
 
 
+@ANTHROPIC
 async def test_a_turn_past_its_limit_names_the_tool_it_waited_for(talk: Talk) -> None:
     stopped = asyncio.Event()
 
@@ -220,7 +222,7 @@ async def test_a_turn_past_its_limit_names_the_tool_it_waited_for(talk: Talk) ->
     talk.tools.by_node["start"] = [Tool(name="ponder", description="Ponders.", run=hang)]
     talk.script({"reply": [{"tool": "ponder"}]})
 
-    failed = await failure(talk, time_limit_seconds=0.5)
+    failed = await failure(talk, time_limit_seconds=1.0)
 
     assert "the tool call ponder (" in str(failed)
     assert stopped.is_set()
@@ -291,7 +293,7 @@ async def test_parameters_cannot_take_the_request_over(talk: Talk, name: str) ->
     assert name in str(failed)
 
 
-async def test_a_context_with_an_unanswered_call_is_not_stored(talk: Talk, openai: ResolvedModel) -> None:
+async def test_a_context_with_an_unanswered_call_is_not_stored(talk: Talk) -> None:
     talk.at("start", {"role": "tool", "tool_call_id": "lost", "content": "1"}, {"role": "user", "content": "Hi"})
     talk.model = None
     talk.checkpoint = replace(talk.checkpoint, current_node_id=None)
@@ -325,9 +327,8 @@ async def test_a_cancelled_turn_stops_its_http_stream_and_leaves_nothing_running
     assert asyncio.all_tasks() == before
 
 
-async def test_what_a_cancelled_turn_used_is_written_down(talk: Talk, anthropic: ResolvedModel) -> None:
+async def test_what_a_cancelled_turn_used_is_written_down(talk: Talk) -> None:
     heard = asyncio.Event()
-    talk.model = anthropic
     talk.script({"times": 1, "reply": [{"tool": "wait"}]})
 
     async def wait(_: Mapping[str, JsonValue]) -> JsonValue:
@@ -347,6 +348,7 @@ async def test_what_a_cancelled_turn_used_is_written_down(talk: Talk, anthropic:
     assert call.usage.prompt_tokens > 0
 
 
+@ANTHROPIC
 async def test_nothing_is_left_running_whatever_happens(talk: Talk) -> None:
     before = asyncio.all_tasks()
     talk.script(
@@ -363,6 +365,6 @@ async def test_nothing_is_left_running_whatever_happens(talk: Talk) -> None:
     gc.collect()
 
 
-async def test_a_key_does_not_show_in_the_repr_of_its_model(anthropic: ResolvedModel) -> None:
-    assert anthropic.api_key == SecretStr(KEY)
-    assert KEY not in repr(anthropic)
+async def test_a_key_does_not_show_in_the_repr_of_its_model(model: ResolvedModel) -> None:
+    assert model.api_key == SecretStr(KEY)
+    assert KEY not in repr(model)

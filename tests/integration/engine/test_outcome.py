@@ -11,21 +11,19 @@ from uuid import uuid4
 
 import pytest
 
+from tests.integration.engine.talk import ANTHROPIC, OPENAI
 from worker.conversation.checkpoint import Checkpoint
 from worker.conversation.usage import LLMUsage
 from worker.engine.aggregator import REPLY_STOPPED_EARLY
 
 if TYPE_CHECKING:
     from tests.integration.engine.talk import Talk
-    from worker.engine.request import ResolvedModel
 
 USAGE = {"input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 5}
 
 
-async def test_usage_is_counted_for_each_call_and_summed_under_processor_and_model(
-    talk: Talk, anthropic: ResolvedModel
-) -> None:
-    talk.model = anthropic
+@ANTHROPIC
+async def test_usage_is_counted_for_each_call_and_summed_under_processor_and_model(talk: Talk) -> None:
     talk.at("start")
     talk.script({"times": 1, "reply": [{"tool": "book"}], "usage": USAGE}, {"reply": "When?", "usage": USAGE})
 
@@ -40,14 +38,14 @@ async def test_usage_is_counted_for_each_call_and_summed_under_processor_and_mod
     assert 0 < outcome.usage.call_duration_seconds < 60
 
 
-async def test_openai_counts_the_cached_tokens_among_the_prompts(talk: Talk, openai: ResolvedModel) -> None:
-    talk.model = openai
+@OPENAI
+async def test_openai_counts_the_cached_tokens_among_the_prompts(talk: Talk) -> None:
     talk.script({"reply": "Yes.", "usage": USAGE})
 
     outcome = await talk.turn("Hi")
 
     (used,) = outcome.usage.llm.values()
-    assert list(outcome.usage.llm) == ["OpenAILLMService|||gpt-5"]
+    assert list(outcome.usage.llm) == ["OpenAILLMService|||claude-sonnet-5"]
     assert used.total_tokens == used.prompt_tokens + used.completion_tokens
     assert used.cache_read_input_tokens == 30
 
@@ -109,9 +107,11 @@ async def test_the_checkpoint_a_turn_starts_from_is_never_changed(talk: Talk) ->
     assert outcome.gathered_context["nodes_visited"] == ["Reception", "Booking"]
 
 
-async def test_thinking_goes_back_to_the_provider_exactly_as_it_came(talk: Talk, anthropic: ResolvedModel) -> None:
+@ANTHROPIC
+async def test_thinking_goes_back_to_the_provider_exactly_as_it_came(talk: Talk) -> None:
+    assert talk.model is not None
     talk.model = replace(
-        anthropic, max_tokens=4096, parameters={"thinking": {"type": "enabled", "budget_tokens": 1024}}
+        talk.model, max_tokens=4096, parameters={"thinking": {"type": "enabled", "budget_tokens": 1024}}
     )
     talk.at("start")
     talk.script(
@@ -134,10 +134,10 @@ async def test_thinking_goes_back_to_the_provider_exactly_as_it_came(talk: Talk,
     assert [request.refused for request in talk.llm.requests] == [None, None, None]
 
 
-async def test_images_and_blocks_nobody_knows_survive_the_checkpoint(talk: Talk, anthropic: ResolvedModel) -> None:
+@ANTHROPIC
+async def test_images_and_blocks_nobody_knows_survive_the_checkpoint(talk: Talk) -> None:
     picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
     own = {"llm": "anthropic", "message": {"role": "user", "content": [picture, {"type": "text", "text": "See?"}]}}
-    talk.model = anthropic
     talk.at("start", own, {"role": "assistant", "content": "I see."})
 
     outcome = await talk.turn("Well?")
@@ -147,11 +147,11 @@ async def test_images_and_blocks_nobody_knows_survive_the_checkpoint(talk: Talk,
     assert (first, second["text"]) == (picture, "See?")
 
 
-async def test_a_conversation_goes_on_with_another_provider(
-    talk: Talk, anthropic: ResolvedModel, openai: ResolvedModel
-) -> None:
+@ANTHROPIC
+async def test_a_conversation_goes_on_with_another_provider(talk: Talk) -> None:
+    assert talk.model is not None
+    anthropic, openai = talk.model, replace(talk.model, provider="openai", base_url=f"{talk.llm.base_url}/v1")
     talk.at("start")
-    talk.model = anthropic
     talk.script(
         {"times": 1, "reply": [{"thinking": "Hm."}, {"text": "Sure."}, {"tool": "book"}]},
         {"times": 1, "reply": "When?"},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 import json
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import anthropic
 import httpx2
 import pytest
 
-from tests.integration.scripted_llm.talk import HELLO, MODEL, play, streamed, text_of
+from tests.integration.scripted_llm.talk import ANTHROPIC_HEADERS, HELLO, MODEL, play, streamed, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,6 +139,18 @@ async def test_a_reset_connection_carries_no_reply_at_all(
     assert [request.rule for request in llm.requests] == ["rules.0"]
 
 
+def test_a_reset_is_one_for_the_socket_too_and_not_a_mere_close(llm: ScriptedLLM) -> None:
+    play(llm, {"reset": True})
+    body = json.dumps({"model": MODEL, "max_tokens": 9, "messages": HELLO})
+    address = llm.base_url.removeprefix("http://")
+
+    connection = http.client.HTTPConnection(address)
+    connection.request("POST", "/v1/messages", body, ANTHROPIC_HEADERS)
+    with pytest.raises(ConnectionResetError):
+        connection.getresponse()
+    connection.close()
+
+
 async def test_a_reply_that_would_break_off_is_a_lost_connection_without_a_stream(
     llm: ScriptedLLM, claude: AsyncAnthropic
 ) -> None:
@@ -163,8 +176,8 @@ async def test_a_delay_beyond_the_callers_patience_is_a_timeout(llm: ScriptedLLM
 
 
 async def test_an_unknown_path_is_not_found(llm: ScriptedLLM) -> None:
-    async with httpx2.AsyncClient() as http:
-        reply = await http.post(f"{llm.base_url}/v1/complete", json={})
+    async with httpx2.AsyncClient() as client:
+        reply = await client.post(f"{llm.base_url}/v1/complete", json={})
 
     assert reply.status_code == 404
     assert json.loads(reply.content)["error"]["type"] == "not_found_error"

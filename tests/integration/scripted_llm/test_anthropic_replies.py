@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -181,11 +182,20 @@ async def test_tokens_can_be_counted_without_asking_the_model(llm: ScriptedLLM, 
     assert llm.requests == []
 
 
-async def test_slow_tokens_arrive_whole(llm: ScriptedLLM, claude: AsyncAnthropic) -> None:
-    play(llm, {"reply": "abcdef", "chunk_characters": 2, "seconds_per_chunk": 0.02, "delay_seconds": 0.02})
+@pytest.mark.parametrize(
+    ("pace", "at_least"),
+    [({"delay_seconds": 0.05}, 0.05), ({"seconds_per_chunk": 0.02}, 0.06)],
+    ids=["delay", "chunks"],
+)
+async def test_a_slow_reply_takes_its_time_and_arrives_whole(
+    llm: ScriptedLLM, claude: AsyncAnthropic, pace: dict[str, float], at_least: float
+) -> None:
+    play(llm, {"reply": "abcdef", "chunk_characters": 2, **pace})
 
+    started = time.monotonic()
     message = await streamed(claude)
 
+    assert time.monotonic() - started >= at_least
     assert text_of(message) == "abcdef"
 
 

@@ -89,12 +89,14 @@ async def test_an_error_can_be_held_too(llm: ScriptedLLM, claude: AsyncAnthropic
 async def test_a_reply_held_in_mid_stream_is_held_whole_without_a_stream(
     llm: ScriptedLLM, claude: AsyncAnthropic
 ) -> None:
-    play(llm, {"reply": "At last", "hold": "gate", "hold_after": 1})
+    play(llm, {"when": {"user_contains": "slow"}, "reply": "At last", "hold": "gate", "hold_after": 1})
 
     held = asyncio.create_task(
-        claude.messages.create(model=MODEL, max_tokens=9, messages=[{"role": "user", "content": "Hello"}])
+        claude.messages.create(model=MODEL, max_tokens=9, messages=[{"role": "user", "content": "slow"}])
     )
     await llm.wait_for_request()
+    await streamed(claude, "quick")
+    assert not held.done()
     llm.release("gate")
 
     assert text_of(await held) == "At last"
@@ -110,6 +112,7 @@ async def test_a_new_script_holds_again_what_the_old_one_released(llm: ScriptedL
     held = asyncio.create_task(streamed(claude))
     await llm.wait_for_request(count=2)
     llm.set_script(Script())  # the reply under way stays held, and can still be released
+    assert text_of(await streamed(claude, "quick")) == "You said: quick"
     assert not held.done()
     llm.release("gate")
 

@@ -106,15 +106,13 @@ class EmbeddedPostgres(EmbeddedServer):
         if not _postgres_accepts_this_user():
             launcher = Path(__file__).with_name("unprivileged.py")
             command = [sys.executable, "-I", "-S", launcher, data, *command]
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         return ChildProcess(
             command,
             stop_signal=signal.SIGINT,  # "fast": ends the sessions of its clients, then checkpoints
-            env=inherited | {"LC_ALL": "C", "TZ": "UTC"},
+            env=os.environ | {"LC_ALL": "C", "TZ": "UTC"},
             cwd=self._folder.path,
             output=log,
             pass_fds=[self._folder.server_lock],
-            umask=0o077,
         )
 
     def _is_ready(self) -> bool:

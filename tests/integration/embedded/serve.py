@@ -23,6 +23,9 @@ def say(**message: object) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a test run in the background ignores it and passes that on
     try:
         with KINDS[sys.argv[1]](Path(sys.argv[2])) as server:
             say(url=server.url, pid=server.pid)

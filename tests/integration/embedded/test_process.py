@@ -15,7 +15,6 @@ from worker.embedded.process import ChildProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SLEEPER = ["/bin/sh", "-c", "exec sleep 600"]
 
@@ -23,6 +22,9 @@ SLEEPER = ["/bin/sh", "-c", "exec sleep 600"]
 PARENT = """
 import signal, threading
 from worker.embedded.process import ChildProcess
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it, and would pass that on
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 children = []
 thread = threading.Thread(target=lambda: children.append(ChildProcess(["/bin/sh", "-c", "exec sleep 600"])))
@@ -55,9 +57,9 @@ def test_a_child_is_asked_to_stop_and_its_status_tells_how_it_ended() -> None:
         assert process.poll() == -signal.SIGTERM
 
 
-def test_a_child_is_asked_with_the_signal_of_its_choice(tmp_path: Path) -> None:
-    with ChildProcess(SLEEPER, stop_signal=signal.SIGINT) as process:
-        assert process.stop() == -signal.SIGINT
+def test_a_child_is_asked_with_the_signal_of_its_choice() -> None:
+    with ChildProcess(SLEEPER, stop_signal=signal.SIGUSR1) as process:
+        assert process.stop() == -signal.SIGUSR1
 
 
 def test_a_child_that_ignores_the_request_is_killed_after_the_timeout() -> None:
@@ -126,6 +128,14 @@ def test_a_child_ends_with_its_parent_however_that_ends(how: signal.Signals) -> 
 def test_a_child_ends_with_its_parent_even_if_the_whole_process_group_is_killed() -> None:
     with parent_of_one() as (parent, child, _):
         os.killpg(parent.pid, signal.SIGKILL)
+        assert has_ended(child)
+
+
+def test_the_guard_is_not_ended_by_what_stops_all_processes_of_a_service() -> None:
+    with parent_of_one() as (parent, child, guard):
+        for request in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            os.kill(guard, request)
+        parent.kill()
         assert has_ended(child)
 
 

@@ -87,6 +87,7 @@ def show_event(event: EventView) -> dict[str, Any]:
         "session_id": event.session_id,
         "turn_id": event.turn_id,
         "status": STATUS_REPORTED.get(event.type),
+        "revision": event.revision,
         "payload": event.payload,
         "created_at": event.created_at,
     }

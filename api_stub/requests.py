@@ -82,6 +82,7 @@ ExpectedRevision = Annotated[
     int | None,
     Field(
         ge=0,
+        le=2**31 - 1,
         description="The session's revision as you last saw it: a whole number. If it is another by now, nothing is "
         "done and the answer is a 409.",
     ),

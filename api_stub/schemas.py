@@ -119,6 +119,7 @@ class Event(_Answer):
     session_id: UUID
     turn_id: UUID | None = Field(description="The turn it is about; null if it is about the session.")
     status: str | None = Field(description="The status that the turn took on with it; null if it took on none.")
+    revision: int | None = Field(description="The session's revision since then; null if the event did not raise it.")
     payload: dict[str, Any] | None = Field(
         default=None, description="The particulars. Never null in answers of the API; news over Redis carries none."
     )

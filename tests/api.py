@@ -11,6 +11,7 @@ from collections import defaultdict
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 import psycopg
@@ -24,7 +25,6 @@ from worker.storage.organizations import create_api_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-    from uuid import UUID
 
     from fastapi import FastAPI
 
@@ -113,13 +113,13 @@ class Tenant:
 
     async def answer(self, turn: dict[str, Any], **completion: Any) -> None:
         """Play a worker that claims the turn and completes it, and publish what it recorded."""
-        claimed = await self.world.claim(turn["id"])
+        claimed = await self.world.claim(UUID(turn["id"]))
         self.publish(claimed.events)
         self.publish(await self.world.complete(claimed.attempt, **completion))
 
     async def claim(self, turn: dict[str, Any]) -> Any:
         """Play a worker that begins the turn, and publish what it recorded."""
-        claimed = await self.world.claim(turn["id"])
+        claimed = await self.world.claim(UUID(turn["id"]))
         self.publish(claimed.events)
         return claimed.attempt
 

@@ -98,6 +98,7 @@ def _read(message: bytes) -> Event | None:
             session_id=data["session_id"],
             turn_id=data["turn_id"],
             status=data["status"],
+            revision=data["revision"],
             created_at=envelope["time"],
         )
     except (ValueError, KeyError, TypeError):

@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
-import psycopg
 import pytest
-from psycopg import sql
 from pydantic import SecretStr
-from sqlalchemy import make_url
 
 from api_stub.app import create_app
-from tests.api import Bell, serving, tenant
+from tests.api import Bell, out_of_order, serving, tenant
 from worker.embedded.redis import EmbeddedRedis
 from worker.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.api import Tenant
     from worker.embedded.postgres import EmbeddedPostgres
     from worker.storage.database import Database
-
-
-@contextmanager
-def out_of_order(server: EmbeddedPostgres, database_url: str) -> Iterator[None]:
-    """This test's database refuses every connection and has ended those there were."""
-    name = make_url(database_url).database or ""
-    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
-    with psycopg.connect(server.url, autocommit=True) as admin:
-        admin.execute(allow.format(sql.Identifier(name), sql.Literal(False)))  # noqa: FBT003 -- an SQL literal
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-        try:
-            yield
-        finally:
-            admin.execute(allow.format(sql.Identifier(name), sql.Literal(True)))  # noqa: FBT003 -- an SQL literal
 
 
 async def test_a_process_whose_servers_are_up_is_alive_and_ready(api: Tenant) -> None:

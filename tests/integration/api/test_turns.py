@@ -28,7 +28,7 @@ async def test_an_accepted_turn_rings_the_doorbell_only_at_the_head_of_its_line(
     first = await api.turn(session["id"])
     await api.turn(session["id"])
     await api.services.dispatch.drain()
-    assert [str(turn_id) for turn_id in bell.rung] == [first["id"]]
+    assert {str(turn_id) for turn_id in bell.rung} == {first["id"]}
 
 
 async def test_several_messages_make_one_turn(api: Tenant) -> None:

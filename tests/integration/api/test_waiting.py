@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 if TYPE_CHECKING:
     from tests.api import Tenant
@@ -47,7 +47,7 @@ async def test_a_wait_sees_an_end_whose_message_was_lost(api: Tenant) -> None:
     turn = await api.turn(session["id"])
     waiting = asyncio.create_task(api.get(f"/v1/turns/{turn['id']}", wait=1))
     await api.ears.listening(turn["id"])
-    await api.world.complete((await api.world.claim(turn["id"])).attempt)
+    await api.world.complete((await api.world.claim(UUID(turn["id"]))).attempt)
     assert (await waiting)["status"] == "completed"
 
 

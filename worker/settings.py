@@ -66,7 +66,9 @@ class Settings(BaseSettings):
         "stand-in, or the `local` model. Default: `anthropic` with a key, else `scripted`.",
     )
     default_model: str = Field(
-        "claude-sonnet-5", min_length=1, description="The model used when neither organization nor definition names one."
+        "claude-sonnet-5",
+        min_length=1,
+        description="The model used when neither organization nor definition names one.",
     )
     data_dir: Path | None = Field(
         None, description="Where the embedded servers keep their data. Default: `~/.local/share/turn-worker`."
@@ -90,35 +92,50 @@ class Settings(BaseSettings):
         20.0, description="How long SIGTERM lets running turns finish before they are given back."
     )
     database_pool_size: int = Field(
-        10, ge=1, le=500, description="PostgreSQL connections of one API or worker process (a worker adds one for leases)."
+        10,
+        ge=1,
+        le=500,
+        description="PostgreSQL connections of one API or worker process (a worker adds one for leases).",
     )
 
     # A turn's life
     turn_time_limit_seconds: Seconds = Field(60.0, description="Limit of one attempt at a turn.")
-    turn_deadline_seconds: Seconds = Field(600.0, description="Limit of a turn with all its attempts, from the first claim.")
+    turn_deadline_seconds: Seconds = Field(
+        600.0, description="Limit of a turn with all its attempts, from the first claim."
+    )
     max_provider_failures: int = Field(
         5, ge=1, description="A turn fails after this many transient failures of the LLM provider."
     )
     max_worker_losses: int = Field(3, ge=1, description="A turn fails as `worker_lost` after losing this many workers.")
-    retry_base_seconds: Seconds = Field(1.0, description="First pause after a transient failure; it doubles, with jitter.")
+    retry_base_seconds: Seconds = Field(
+        1.0, description="First pause after a transient failure; it doubles, with jitter."
+    )
     retry_max_seconds: Seconds = Field(60.0, description="Longest pause between two attempts.")
     provider_timeout_seconds: Seconds = Field(
         45.0, description="How long one LLM call may stay silent before it counts as a provider timeout."
     )
-    lease_seconds: Seconds = Field(10.0, description="A running turn whose lease is not renewed for this long is run again.")
+    lease_seconds: Seconds = Field(
+        10.0, description="A running turn whose lease is not renewed for this long is run again."
+    )
     lease_renewal_seconds: Seconds = Field(3.0, description="How often a process renews the leases of its turns.")
     loop_stall_seconds: Seconds = Field(
         10.0, description="A worker whose event loop makes no progress for this long stops renewing its leases."
     )
-    sweep_interval_seconds: Seconds = Field(1.0, description="How often each worker looks for what was lost on the way.")
-    sweep_after_seconds: Seconds = Field(2.0, description="A turn claimable, or an event unpublished, for this long is swept.")
+    sweep_interval_seconds: Seconds = Field(
+        1.0, description="How often each worker looks for what was lost on the way."
+    )
+    sweep_after_seconds: Seconds = Field(
+        2.0, description="A turn claimable, or an event unpublished, for this long is swept."
+    )
     sweep_batch: int = Field(100, ge=1, description="How many turns and how many events one sweep takes at most.")
     ring_again_seconds: Seconds = Field(
         10.0, description="A claimable turn is not rung again by a sweep before this long."
     )
 
     # Telemetry
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least severe log lines written.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least severe log lines written."
+    )
     log_format: Literal["json", "console"] | None = Field(
         None, description="`json` or `console`. Default: `console` on a terminal, else `json`."
     )
@@ -140,7 +157,9 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = [f"  {variable_name(str(p['loc'][0])) if p['loc'] else 'settings'}: {p['msg']}" for p in error.errors()]
+        problems = [
+            f"  {variable_name(str(p['loc'][0])) if p['loc'] else 'settings'}: {p['msg']}" for p in error.errors()
+        ]
         raise InvalidSettings("These settings cannot be used:\n" + "\n".join(problems)) from None
 
 

@@ -88,8 +88,8 @@ def _end_of_attempt(turn: str, session: str = "", further: str = "") -> TextClau
             RETURNING turns.id, turns.organization_id
         ), numbered AS (
             UPDATE sessions
-            SET last_sequence = last_sequence + cardinality(CAST(:event_types AS text[])),
-                revision = revision + cardinality(array_positions(CAST(:event_raises AS boolean[]), true)) {session}
+            SET last_sequence = last_sequence + :event_count,
+                revision = revision + :event_raises {session}
             FROM ended
             WHERE sessions.id = :session_id AND sessions.organization_id = :organization_id
             RETURNING sessions.organization_id, sessions.id, sessions.revision, sessions.last_sequence

@@ -63,24 +63,22 @@ RECORD_EVENTS: Final = """
     SELECT
         numbered.organization_id,
         numbered.id,
-        numbered.last_sequence - cardinality(CAST(:event_types AS text[])) + event.number,
+        numbered.last_sequence - :event_count + event.number,
         event.turn_id,
         event.type,
         CAST(event.payload AS json),
-        CASE WHEN event.raises THEN
-            numbered.revision - cardinality(array_positions(CAST(:event_raises AS boolean[]), true))
-                + count(*) FILTER (WHERE event.raises) OVER (ORDER BY event.number)
+        CASE WHEN event.raises_revision THEN
+            numbered.revision - :event_raises + count(*) FILTER (WHERE event.raises_revision) OVER (ORDER BY event.number)
         END,
         coalesce(event.created_at, now())
-    FROM numbered, unnest(
-        CAST(:event_types AS text[]),
-        CAST(:event_turn_ids AS uuid[]),
-        CAST(:event_payloads AS text[]),
-        CAST(:event_raises AS boolean[]),
-        CAST(:event_times AS timestamptz[])
-    ) WITH ORDINALITY AS event (type, turn_id, payload, raises, created_at, number)
+    FROM numbered, ROWS FROM (
+        json_to_recordset(CAST(:events AS json))
+            AS (type text, turn_id uuid, raises_revision boolean, created_at timestamptz),
+        unnest(CAST(:event_payloads AS text[]))
+    ) WITH ORDINALITY AS event (type, turn_id, raises_revision, created_at, payload, number)
 """
-"""Part of a statement in which `numbered` is the session's row after its counters were raised by these events."""
+"""Part of a statement in which `numbered` is the session's row after `last_sequence` rose by `:event_count` and `revision`
+by `:event_raises`. Payloads travel apart: they may hold what PostgreSQL keeps in `json` but cannot make text of."""
 
 _UNPUBLISHED = (
     select(outbox)
@@ -102,11 +100,20 @@ _MARK_PUBLISHED = (
 def event_parameters(events: Sequence[NewEvent]) -> dict[str, Any]:
     """The parameters of `RECORD_EVENTS`."""
     return {
-        "event_types": [event.type for event in events],
-        "event_turn_ids": [event.turn_id for event in events],
+        "event_count": len(events),
+        "event_raises": sum(event.raises_revision for event in events),
+        "events": to_json(
+            [
+                {
+                    "type": event.type,
+                    "turn_id": event.turn_id and str(event.turn_id),
+                    "raises_revision": event.raises_revision,
+                    "created_at": event.created_at and event.created_at.isoformat(),
+                }
+                for event in events
+            ]
+        ),
         "event_payloads": [to_json(event.payload) for event in events],
-        "event_raises": [event.raises_revision for event in events],
-        "event_times": [event.created_at for event in events],
     }
 
 

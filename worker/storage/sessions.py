@@ -76,8 +76,8 @@ _END = text(f"""
         SET state = 'completed',
             end_reason = :reason,
             ended_at = now(),
-            revision = revision + cardinality(array_positions(CAST(:event_raises AS boolean[]), true)),
-            last_sequence = last_sequence + cardinality(CAST(:event_types AS text[]))
+            revision = revision + :event_raises,
+            last_sequence = last_sequence + :event_count
         WHERE id = :session_id AND organization_id = :organization_id
         RETURNING organization_id, id, revision, last_sequence
     ), recorded AS ({RECORD_EVENTS})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import text
+
+from worker.storage.database import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +38,8 @@ _COLUMNS: Final = {field.name: _TYPES.get(field.name, "integer") for field in fi
 
 RECORD_USAGE: Final = f"""
     INSERT INTO usage_entries ({", ".join(_COLUMNS)})
-    SELECT * FROM unnest({", ".join(f"CAST(:used_{name} AS {type_}[])" for name, type_ in _COLUMNS.items())})
+    SELECT {", ".join(_COLUMNS)}
+    FROM json_to_recordset(CAST(:usage AS json)) AS used ({", ".join(f"{name} {type_}" for name, type_ in _COLUMNS.items())})
     ON CONFLICT DO NOTHING
 """
 """A statement, or part of one. An entry that is already there is left as it is, so repeating is safe."""
@@ -46,7 +49,11 @@ _RECORD_USAGE = text(RECORD_USAGE)
 
 def usage_parameters(entries: Sequence[UsageEntry]) -> dict[str, Any]:
     """The parameters of `RECORD_USAGE`."""
-    return {f"used_{name}": [getattr(entry, name) for entry in entries] for name in _COLUMNS}
+    rows = [
+        asdict(entry) | {"organization_id": str(entry.organization_id), "turn_id": str(entry.turn_id)}
+        for entry in entries
+    ]
+    return {"usage": to_json(rows)}
 
 
 async def record_usage(connection: AsyncConnection, entries: Sequence[UsageEntry]) -> None:

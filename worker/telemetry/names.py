@@ -123,6 +123,14 @@ CHANNEL_MESSAGE_UNREADABLE: Final = "channel.message_unreadable"
 CHANNEL_PUBLISH_FAILED: Final = "channel.publish_failed"
 """Committed events could not be published now; a sweep will."""
 
+# API
+
+REQUEST_FAILED: Final = "request.failed"
+"""A request was answered with a 500 because of a defect; `instance` is what the answer calls it."""
+
+REQUEST_UNAVAILABLE: Final = "request.unavailable"
+"""A request was answered with a 503 because PostgreSQL could not be used."""
+
 # Processes
 
 WORKER_STARTED: Final = "worker.started"

@@ -117,8 +117,15 @@ def _check_thinking(body: dict[str, Any]) -> bool:
     thinking = body.get("thinking")
     if thinking is None:
         return False
-    if not isinstance(thinking, dict) or thinking.get("type") not in ("enabled", "disabled", "adaptive", "between_tools"):
-        raise refused("thinking: Input should be an object with a type of 'enabled', 'disabled', 'adaptive' or 'between_tools'")
+    if not isinstance(thinking, dict) or thinking.get("type") not in (
+        "enabled",
+        "disabled",
+        "adaptive",
+        "between_tools",
+    ):
+        raise refused(
+            "thinking: Input should be an object with a type of 'enabled', 'disabled', 'adaptive' or 'between_tools'"
+        )
     if thinking["type"] != "enabled":
         return False
     budget = thinking.get("budget_tokens")

@@ -11,6 +11,7 @@ import structlog
 
 from worker.channel.publisher import Publisher
 from worker.engine.llm.clients import ProviderClients
+from worker.engine.process import prepare_process
 from worker.queue.doorbell import CeleryDoorbell
 from worker.queue.loop import LoopThread
 from worker.storage.database import Database
@@ -74,6 +75,7 @@ class WorkerRuntime:
         log.info(names.WORKER_STOPPED, worker=self.name)
 
     async def _open(self) -> None:
+        prepare_process("anthropic", "openai")
         self._clients = ProviderClients()
         self._dispatch = Dispatch(self._database, self._publisher, self._doorbell)
         self._executor = TurnExecutor(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import signals
+from celery.exceptions import SecurityWarning
 
 from worker.queue.app import RUN_TURN, celery_app
 from worker.queue.runtime import WorkerRuntime
@@ -40,6 +42,9 @@ def run_worker(settings: Settings, *, database_url: str, redis_url: str) -> int:
 
     Turns that run then may finish within the grace period; the rest are given back.
     """
+    # Celery advises against running as root because of pickle, which this program refuses; containers and embedded
+    # servers do it all the time.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     runtime = WorkerRuntime(settings, database_url=database_url, redis_url=redis_url)
     app = worker_app(runtime, redis_url)
     worker = app.Worker(

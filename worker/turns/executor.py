@@ -203,6 +203,7 @@ class TurnExecutor:
             return Ending.LEASE_LOST
         finally:
             self._running.discard(running)
+            self._usage.write(self._usage.take(claimed.attempt))
 
     async def _end(
         self,
@@ -324,7 +325,7 @@ class TurnExecutor:
                     await asyncio.sleep(next(pauses, _COMMIT_PAUSES_SECONDS[-1]))
         except BaseException:
             # What was paid for is written in any case, fenced by nothing.
-            self._usage.put_back(usage)
+            self._usage.write(usage)
             raise
         self._dispatch.after_commit(events, ring)
 

@@ -91,12 +91,13 @@ class LLMCalls:
 
     def finished(self, reader: ReplyReader) -> None:
         """The reply came to its end."""
-        self._count(reader)
-        self._reply = reader.reply()
+        reply = reader.reply()
+        self._count(reader, calls_tools=bool(reply.tool_calls))
+        self._reply = reply
 
     def broken(self, reader: ReplyReader, error: BaseException) -> None:
         """The reply was cut off, by the provider or by us."""
-        self._count(reader)
+        self._count(reader, calls_tools=False)
         self._fail(error, replying=True)
 
     def _check_limit(self) -> None:
@@ -106,9 +107,17 @@ class LLMCalls:
                 "Look for a tool whose result makes the model call it again."
             )
 
-    def _count(self, reader: ReplyReader) -> None:
+    def _count(self, reader: ReplyReader, *, calls_tools: bool) -> None:
         self._open = None
-        self._on_end(LLMCall(number=self._number, processor=self._processor, model=self._model, usage=reader.usage))
+        self._on_end(
+            LLMCall(
+                number=self._number,
+                processor=self._processor,
+                model=self._model,
+                usage=reader.usage,
+                calls_tools=calls_tools,
+            )
+        )
 
     def _fail(self, error: BaseException, *, replying: bool) -> None:
         if isinstance(error, TurnFailed):

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from pipecat.adapters.llm.base_llm_adapter import LLMContextConversionError
 from pipecat.frames.frames import EndFrame, ErrorFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
@@ -14,14 +15,14 @@ from pipecat.utils.errors import ErrorCategory
 from pipecat.workers.base_worker import WorkerParams
 from pipecat.workers.runner import WorkerRunner
 
-from worker.engine.failures import TurnInterrupted
+from worker.engine.failures import LLMRequestInvalid, TurnInterrupted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pipecat.processors.frame_processor import FrameProcessor
     from pipecat.services.llm_service import LLMService
 
-    from worker.engine.aggregator import ReplyAggregator
     from worker.engine.outstanding import Outstanding
 
 _CANCEL_SECONDS = 2.0
@@ -30,7 +31,7 @@ _CANCEL_SECONDS = 2.0
 
 @asynccontextmanager
 async def running_pipeline(
-    llm: LLMService[Any], aggregator: ReplyAggregator, outstanding: Outstanding
+    llm: LLMService[Any], aggregator: FrameProcessor, outstanding: Outstanding
 ) -> AsyncIterator[PipelineWorker]:
     """Run the two processors of a text turn, with nothing that only a voice call needs.
 
@@ -49,7 +50,9 @@ async def running_pipeline(
     )
 
     async def on_error(_: PipelineWorker, frame: ErrorFrame) -> None:
-        if frame.category is not ErrorCategory.APPLICATION:
+        if isinstance(frame.exception, LLMContextConversionError):
+            outstanding.fail(LLMRequestInvalid(f"The provider cannot be sent this conversation. {frame.error}"))
+        elif frame.category is not ErrorCategory.APPLICATION:
             outstanding.fail(TurnInterrupted(f"The turn's pipeline broke: {frame.error}. This is a defect: report it."))
 
     worker.add_event_handler("on_pipeline_error", on_error)

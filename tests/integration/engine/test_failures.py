@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pipecat.processors.frame_processor import FrameProcessor
 from pydantic import SecretStr
 
 from tests.integration.engine.talk import ANTHROPIC, KEY, OPENAI
@@ -19,19 +20,24 @@ from worker.engine.failures import (
     PermanentFailure,
     TransientFailure,
     TurnFailed,
+    TurnInterrupted,
     TurnTimeout,
     UnknownLLMProvider,
 )
+from worker.engine.llm.provider import provider
+from worker.engine.outstanding import Outstanding
+from worker.engine.pipeline import running_pipeline
 from worker.engine.tools.tool import Tool
 from worker.engine.turn import run_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic import JsonValue
 
     from tests.integration.engine.talk import Talk
     from worker.engine.request import ResolvedModel
+    from worker.workflow.definition import ConversationNode
 
 
 async def failure(talk: Talk, *messages: str, **changes: Any) -> TurnFailed:
@@ -310,6 +316,40 @@ async def test_a_failure_survives_pickling(talk: Talk) -> None:
 
     assert (type(copy), str(copy), copy.events, copy.usage) == (type(failed), str(failed), failed.events, failed.usage)
     assert copy.retry_after_seconds == 7
+
+
+async def test_a_conversation_that_the_provider_cannot_be_sent_is_an_invalid_request(talk: Talk) -> None:
+    file = {"file_data": "data:application/x-tar;base64,aGk=", "filename": "a.tar", "mime_type": "application/x-tar"}
+    talk.at("start", {"role": "user", "content": [{"type": "file_base64", "file": file}]})
+
+    with pytest.raises(PermanentFailure, match="x-tar") as failed:
+        await talk.turn("What is in it?")
+
+    assert failed.value.code == "llm_invalid_request"
+
+
+async def test_a_timeout_of_somebody_else_is_not_taken_for_the_turns(talk: Talk) -> None:
+    class Slow:
+        async def of(self, node: ConversationNode) -> Sequence[Tool]:
+            raise TimeoutError(f"the tools of {node.id}")
+
+    with pytest.raises(TimeoutError, match="the tools of start"):
+        await run_turn(talk.request("Hi"), clients=talk.clients, tools=Slow())
+
+
+async def test_a_pipeline_that_ends_by_itself_ends_the_waiting(model: ResolvedModel) -> None:
+    outstanding = Outstanding()
+    outstanding.begin("an LLM response")
+    calls: Any = None
+    llm = provider(model.provider).service(calls, model, calls, "")
+
+    async def run() -> None:
+        async with running_pipeline(llm, FrameProcessor(), outstanding) as pipeline:
+            await pipeline.cancel()
+            await outstanding.settled()
+
+    with pytest.raises(TurnInterrupted, match="ended before the turn did"):
+        await run()
 
 
 @pytest.mark.parametrize("hold_after", [0, 1])

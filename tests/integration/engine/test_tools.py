@@ -143,9 +143,9 @@ async def test_a_call_of_a_tool_that_does_not_exist_is_an_error_result(talk: Tal
     outcome = await talk.turn("Fly")
 
     assert outcome.assistant_text == "I cannot fly."
-    (result,) = results(outcome)
-    assert result["status"] == "error"
-    assert "fly" in result["message"]
+    assert results(outcome) == [
+        {"status": "error", "message": "There is no tool 'fly' at this point of the conversation."}
+    ]
 
 
 async def test_a_tool_of_a_node_that_was_left_can_no_longer_be_called(talk: Talk) -> None:

@@ -72,6 +72,16 @@ async def test_transition_speech_is_shown_between_the_replies_and_not_told_to_th
     assert "One moment" not in str(talk.llm.requests[-1].body)
 
 
+async def test_a_transition_speech_that_is_a_recording_is_not_read_out_as_text(talk: Talk) -> None:
+    edge = CLINIC["edges"][0]
+    spoken = {**edge, "data": {**edge["data"], "transition_speech_type": "audio"}}
+    talk.draw({**CLINIC, "edges": [spoken, *CLINIC["edges"][1:]]})
+    talk.at("start")
+    talk.script({"times": 1, "reply": [{"tool": "book"}]}, {"reply": "When?"})
+
+    assert (await talk.turn("A date, please")).assistant_text == "When?"
+
+
 async def test_ordinary_tools_of_the_same_reply_finish_first_in_the_old_node(talk: Talk) -> None:
     order = []
     let_go = asyncio.Event()

@@ -6,20 +6,110 @@ import asyncio
 from typing import Any
 
 import pytest
+from anthropic._models import construct_type
+from anthropic.types.beta import BetaRawMessageStreamEvent
 from pydantic import SecretStr
 
-from worker.engine.failures import InvalidModelParameters, UnknownLLMProvider
+from worker.engine.failures import InvalidModelParameters, LLMStreamBroken, TurnFailed, UnknownLLMProvider
 from worker.engine.llm import clients as clients_module
-from worker.engine.llm.calls import SilenceWatch
+from worker.engine.llm.anthropic import AnthropicReader
+from worker.engine.llm.calls import LLMCalls, ReplyStream, SilenceWatch
 from worker.engine.llm.clients import ProviderClients
 from worker.engine.llm.provider import check_parameters, provider
-from worker.engine.request import ResolvedModel
+from worker.engine.request import LLMCall, ResolvedModel
 
 
 def model(key: str) -> ResolvedModel:
     return ResolvedModel(
         provider="anthropic", model="claude-sonnet-5", api_key=SecretStr(key), base_url="http://localhost"
     )
+
+
+class Source:
+    """A provider's stream that says so much and then ends, in as good an order as HTTP knows."""
+
+    def __init__(self, *events: dict[str, Any]) -> None:
+        self.closed = False
+        self._events = iter(events)
+
+    async def __anext__(self) -> Any:
+        for event in self._events:
+            return construct_type(type_=BetaRawMessageStreamEvent, value=event)
+        raise StopAsyncIteration
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Calls:
+    """The calls of one attempt, and what was heard of them."""
+
+    def __init__(self) -> None:
+        self.ended: list[LLMCall] = []
+        self.failures: list[TurnFailed] = []
+        self.calls = LLMCalls(
+            processor="AnthropicLLMService",
+            model="claude-sonnet-5",
+            limit=2,
+            silence_seconds=60,
+            classify=lambda error, _: TurnFailed(repr(error)),
+            on_end=self.ended.append,
+            on_failure=self.failures.append,
+        )
+
+    async def stream(self, source: Source) -> ReplyStream:
+        async def opening() -> Source:
+            return source
+
+        return await self.calls.stream(opening, AnthropicReader())
+
+
+HELLO = (
+    {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+)
+
+
+async def test_a_stream_that_ends_before_its_reply_does_is_a_broken_one() -> None:
+    heard = Calls()
+    source = Source(*HELLO)
+
+    with pytest.raises(LLMStreamBroken):
+        [event async for event in await heard.stream(source)]
+
+    (failure,) = heard.failures
+    assert isinstance(failure, LLMStreamBroken)
+    assert source.closed
+    assert heard.calls.take_reply() is None
+    assert [call.number for call in heard.ended] == [1]
+
+
+async def test_a_reply_that_nobody_reads_to_its_end_is_closed_and_counted() -> None:
+    heard = Calls()
+    source = Source(*HELLO)
+    stream = await heard.stream(source)
+    await anext(stream)
+
+    await heard.calls.aclose()
+    await heard.calls.aclose()
+
+    assert source.closed
+    assert heard.failures == []
+    assert [call.usage.prompt_tokens for call in heard.ended] == [3]
+
+
+async def test_a_complete_reply_can_be_taken_once() -> None:
+    heard = Calls()
+    stopped = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
+    stream = await heard.stream(Source(*HELLO, stopped, {"type": "message_stop"}))
+
+    assert len([event async for event in stream]) == 1
+
+    reply = heard.calls.take_reply()
+    assert reply is not None
+    assert reply.message == {"role": "assistant", "content": "Hello"}
+    assert heard.calls.take_reply() is None
 
 
 async def test_silence_is_noticed() -> None:

@@ -1,0 +1,63 @@
+"""Answering the tool calls of a reply."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from worker.engine.capture import Capture
+from worker.engine.llm.reply import ToolCall
+from worker.engine.nodes import Stage
+from worker.engine.tool_runner import ToolRunner
+from worker.workflow.definition import WorkflowDefinition
+from worker.workflow.graph import WorkflowGraph
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+START = {"id": "start", "type": "startCall", "data": {"name": "Start", "prompt": "Begin."}}
+
+
+async def runner() -> tuple[ToolRunner, Capture]:
+    graph = WorkflowGraph(WorkflowDefinition.model_validate({"graph": {"nodes": [START]}}))
+    capture = Capture({}, None, lambda: NOW)
+    stage = Stage(graph, None, {}, capture, lambda: NOW)
+    await stage.begin("start")
+    return ToolRunner(stage, capture, lambda: NOW), capture
+
+
+async def answer(tools: ToolRunner, call_id: str) -> JsonValue:
+    given: list[JsonValue] = []
+
+    async def result_callback(result: JsonValue) -> None:
+        given.append(result)
+
+    params: Any = SimpleNamespace(function_name="book", tool_call_id=call_id, result_callback=result_callback)
+    await tools.handle(params)
+    (result,) = given
+    return result
+
+
+async def test_arguments_that_are_no_object_are_answered_with_an_error() -> None:
+    tools, capture = await runner()
+    tools.begin([ToolCall("a", "book", None)])
+
+    result: Any = await answer(tools, "a")
+
+    assert result["status"] == "error"
+    assert "not a JSON object" in result["message"]
+    assert [(event.type, event.payload.get("arguments")) for event in capture.events] == [
+        ("tool_call_started", None),
+        ("tool_call_result", None),
+    ]
+
+
+async def test_a_call_outside_of_a_reply_is_a_defect() -> None:
+    tools, _ = await runner()
+
+    with pytest.raises(RuntimeError, match="outside of a reply"):
+        await answer(tools, "a")

@@ -141,6 +141,14 @@ class Page(_Answer, Generic[_Item]):
     next_cursor: str | None = Field(description="Pass it as `cursor` to get what follows; null at the end.")
 
 
+class WorkflowPage(Page[WorkflowSummary]):
+    """A piece of the list of workflows."""
+
+
+class SessionPage(Page[Session]):
+    """A piece of the list of sessions."""
+
+
 class TurnPage(Page[Turn]):
     """A piece of the list of a session's turns."""
 

@@ -70,10 +70,10 @@ def problem_of(response: httpx.Response) -> ApiError:
 
 
 _WORKFLOW = TypeAdapter(schemas.Workflow)
-_WORKFLOWS = TypeAdapter(schemas.Page[schemas.WorkflowSummary])
+_WORKFLOWS = TypeAdapter(schemas.WorkflowPage)
 _CREATED_SESSION = TypeAdapter(schemas.CreatedSession)
 _SESSION = TypeAdapter(schemas.Session)
-_SESSIONS = TypeAdapter(schemas.Page[schemas.Session])
+_SESSIONS = TypeAdapter(schemas.SessionPage)
 _TURN = TypeAdapter(schemas.Turn)
 _TURNS = TypeAdapter(schemas.TurnPage)
 _EVENTS = TypeAdapter(schemas.EventPage)
@@ -102,7 +102,7 @@ def get_workflow(workflow_id: UUID | str, *, number: int | None = None) -> Call[
     return Call("GET", f"/v1/workflows/{workflow_id}", _WORKFLOW, params=_query(number=number))
 
 
-def list_workflows(*, limit: int = 50, cursor: str | None = None) -> Call[schemas.Page[schemas.WorkflowSummary]]:
+def list_workflows(*, limit: int = 50, cursor: str | None = None) -> Call[schemas.WorkflowPage]:
     """List workflows, newest first. Pass the page's `next_cursor` as `cursor` for what follows."""
     return Call("GET", "/v1/workflows", _WORKFLOWS, params=_query(limit=limit, cursor=cursor))
 
@@ -133,7 +133,7 @@ def list_sessions(
     external_id: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
-) -> Call[schemas.Page[schemas.Session]]:
+) -> Call[schemas.SessionPage]:
     """List the sessions that fit every filter, newest first. Pass the page's `next_cursor` as `cursor` for what follows."""
     params = _query(state=state, workflow_id=workflow_id, external_id=external_id, limit=limit, cursor=cursor)
     return Call("GET", "/v1/sessions", _SESSIONS, params=params)

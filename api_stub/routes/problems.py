@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
 from starlette.exceptions import HTTPException
 
 from api_stub import schemas
@@ -21,9 +23,11 @@ async def list_problems() -> Response:
 
 @router.get(
     "/{name}",
-    responses=answers({200: (schemas.ProblemExplanation, "The type of problem.")}, "not_found", public=True),
+    responses=answers(
+        {200: (schemas.ProblemExplanation, "The type of problem.")}, "not_found", "invalid_request", public=True
+    ),
 )
-async def explain_problem(name: str) -> Response:
+async def explain_problem(name: Annotated[str, Path(max_length=100)]) -> Response:
     """Explain one type of problem."""
     type_ = CATALOGUE.get(name.replace("-", "_"))
     if type_ is None:

@@ -69,7 +69,7 @@ async def create_session(
     return await perform(request, services, organization_id, body, create)
 
 
-@router.get("/sessions", responses=answers({200: (schemas.Page[schemas.Session], "Newest first.")}))
+@router.get("/sessions", responses=answers({200: (schemas.SessionPage, "Newest first.")}))
 async def list_sessions(
     services: Shared,
     organization_id: OrganizationId,

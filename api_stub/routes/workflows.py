@@ -52,7 +52,7 @@ async def create_workflow(request: Request, services: Shared, organization_id: O
     return await perform(request, services, organization_id, body, create)
 
 
-@router.get("", responses=answers({200: (schemas.Page[schemas.WorkflowSummary], "Newest first.")}))
+@router.get("", responses=answers({200: (schemas.WorkflowPage, "Newest first.")}))
 async def list_workflows(
     services: Shared, organization_id: OrganizationId, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:

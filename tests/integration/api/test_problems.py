@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.api import Tenant
+
+NOBODY = UUID("01a20ae1-24fb-7388-bc43-b5de2ad04e9b")
+"""An id that nothing has; a constant, because test processes have to agree on the names of tests."""
 
 
 def is_problem(response: httpx.Response, code: str) -> bool:
@@ -58,7 +61,7 @@ async def test_a_method_that_a_path_does_not_know_is_a_problem_that_names_those_
     ],
 )
 async def test_a_body_that_is_not_json_is_a_problem_that_names_the_place(api: Tenant, body: bytes) -> None:
-    refused = await api.http.post(f"/v1/sessions/{uuid4()}/turns", content=body)
+    refused = await api.http.post(f"/v1/sessions/{NOBODY}/turns", content=body)
     assert is_problem(refused, "malformed_json")
     assert "at line 1 column" in refused.json()["detail"]
 
@@ -66,7 +69,7 @@ async def test_a_body_that_is_not_json_is_a_problem_that_names_the_place(api: Te
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
 async def test_a_body_declared_as_something_else_is_a_problem(api: Tenant, media_type: str) -> None:
     headers = {"Content-Type": media_type}
-    refused = await api.http.post(f"/v1/sessions/{uuid4()}/turns", content=b'{"text": "Hi."}', headers=headers)
+    refused = await api.http.post(f"/v1/sessions/{NOBODY}/turns", content=b'{"text": "Hi."}', headers=headers)
     assert is_problem(refused, "unsupported_media_type")
 
 
@@ -88,7 +91,7 @@ async def _chunks(total: int) -> AsyncIterator[bytes]:
 async def test_a_body_over_the_limit_is_a_problem_whether_it_says_its_length_or_not(
     settings: Settings, api: Tenant
 ) -> None:
-    path = f"/v1/sessions/{uuid4()}/turns"
+    path = f"/v1/sessions/{NOBODY}/turns"
     limit = settings.max_body_bytes
     for content in (b" " * (limit + 1), _chunks(limit + 2000)):
         refused = await api.http.post(path, content=content)
@@ -98,7 +101,7 @@ async def test_a_body_over_the_limit_is_a_problem_whether_it_says_its_length_or_
 
 
 async def test_a_body_that_never_ends_is_refused_at_the_limit(settings: Settings, served: Tenant) -> None:
-    path = f"/v1/sessions/{uuid4()}/turns"
+    path = f"/v1/sessions/{NOBODY}/turns"
     refused = await served.http.post(path, content=_chunks(settings.max_body_bytes + 2000))
     assert is_problem(refused, "body_too_large")
     assert (await served.http.get("/healthz")).status_code == 200
@@ -106,7 +109,7 @@ async def test_a_body_that_never_ends_is_refused_at_the_limit(settings: Settings
 
 async def test_every_value_that_is_not_accepted_is_named_at_once_with_what_would_be(api: Tenant) -> None:
     body = {"text": " \n ", "metadata": [], "external_id": "", "expected_revision": -1, "tekst": "Hi."}
-    refused = await api.http.post(f"/v1/sessions/{uuid4()}/turns", json=body)
+    refused = await api.http.post(f"/v1/sessions/{NOBODY}/turns", json=body)
     assert is_problem(refused, "invalid_request")
     errors = refused.json()["errors"]
     assert {error["pointer"] for error in errors} == {f"/{name}" for name in body}
@@ -120,10 +123,10 @@ async def test_every_value_that_is_not_accepted_is_named_at_once_with_what_would
         ("/v1/sessions?limit=0", "query", "/limit"),
         ("/v1/sessions?limit=many", "query", "/limit"),
         ("/v1/sessions?state=open", "query", "/state"),
-        (f"/v1/turns/{uuid4()}?wait=-1", "query", "/wait"),
-        (f"/v1/turns/{uuid4()}?wait=nan", "query", "/wait"),
-        (f"/v1/sessions/{uuid4()}/events?after=-1", "query", "/after"),
-        (f"/v1/sessions/{uuid4()}/events?after={2**63}", "query", "/after"),
+        (f"/v1/turns/{NOBODY}?wait=-1", "query", "/wait"),
+        (f"/v1/turns/{NOBODY}?wait=nan", "query", "/wait"),
+        (f"/v1/sessions/{NOBODY}/events?after=-1", "query", "/after"),
+        (f"/v1/sessions/{NOBODY}/events?after={2**63}", "query", "/after"),
     ],
 )
 async def test_a_value_outside_the_body_that_is_not_accepted_is_named(

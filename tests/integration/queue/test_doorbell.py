@@ -1,0 +1,48 @@
+"""Ringing over Celery: a message with ids for each turn, and a clear error when the broker is away."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+import redis
+
+from worker.queue.app import QUEUE, RUN_TURN
+from worker.queue.doorbell import BrokerUnavailable, CeleryDoorbell
+from worker.turns.dispatch import TurnReference
+
+if TYPE_CHECKING:
+    from worker.embedded.redis import EmbeddedRedis
+
+
+async def test_each_turn_rung_for_is_one_message_that_carries_its_ids_and_no_data(redis_url: str) -> None:
+    doorbell = CeleryDoorbell(redis_url)
+    turns = [TurnReference(uuid4(), uuid4()) for _ in range(3)]
+    await doorbell.ring(turns)
+    doorbell.close()
+    with redis.Redis.from_url(redis_url) as client:
+        messages = [json.loads(message) for message in client.lrange(QUEUE, 0, -1)]
+    assert {message["headers"]["task"] for message in messages} == {RUN_TURN}
+    rung = {
+        tuple(json.loads(message["headers"]["argsrepr"].replace("(", "[").replace(")", "]").replace("'", '"')))
+        for message in messages
+    }
+    assert rung == {(str(turn.turn_id), str(turn.organization_id)) for turn in turns}
+
+
+async def test_a_broker_that_is_away_is_a_clear_error_and_ringing_works_again_once_it_is_back(
+    redis_server: EmbeddedRedis, redis_url: str
+) -> None:
+    doorbell = CeleryDoorbell(redis_url)
+    turn = TurnReference(uuid4(), uuid4())
+    await doorbell.ring([turn])
+    redis_server.stop()
+    try:
+        with pytest.raises(BrokerUnavailable, match="Nothing is lost"):
+            await doorbell.ring([turn])
+    finally:
+        redis_server.start()
+    await doorbell.ring([turn])
+    doorbell.close()

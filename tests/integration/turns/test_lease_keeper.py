@@ -1,0 +1,107 @@
+"""Leases are kept from a thread of their own, and let go when the loop they stand for is stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.turns.lease import LeaseKeeper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from tests.world import World
+
+
+@pytest.fixture
+def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop in a thread of its own, so that a test can block it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def keeper_of(database_url: str, loop: asyncio.AbstractEventLoop, stall_seconds: float = 10.0) -> LeaseKeeper:
+    return LeaseKeeper(database_url, loop, lease_seconds=10.0, renewal_seconds=0.02, stall_seconds=stall_seconds)
+
+
+async def expiry(world: World, turn_id: UUID) -> float:
+    rows = await world.rows("SELECT extract(epoch FROM lease_expires_at) AS at FROM turns WHERE id = :id", id=turn_id)
+    return float(rows[0].at)
+
+
+async def until_renewed(world: World, turn_id: UUID) -> None:
+    before = await expiry(world, turn_id)
+    async with asyncio.timeout(10):
+        while await expiry(world, turn_id) == before:
+            pass
+
+
+async def test_leases_are_renewed_while_held_and_no_longer(
+    world: World, database_url: str, other_loop: asyncio.AbstractEventLoop
+) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    claimed = await world.claim(turn.turn_id)
+    keeper = keeper_of(database_url, other_loop)
+    keeper.start()
+    with keeper.hold(claimed.attempt, lambda: None):
+        await until_renewed(world, turn.turn_id)
+    await asyncio.to_thread(keeper.stop)
+    at_last = await expiry(world, turn.turn_id)
+    assert await expiry(world, turn.turn_id) == at_last
+
+
+async def test_losing_a_lease_calls_back_on_the_loop(
+    world: World, database_url: str, other_loop: asyncio.AbstractEventLoop
+) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    claimed = await world.claim(turn.turn_id)
+    lost: asyncio.Queue[str] = asyncio.Queue()
+    here = asyncio.get_running_loop()
+    keeper = keeper_of(database_url, other_loop)
+    keeper.start()
+
+    def on_lost() -> None:
+        here.call_soon_threadsafe(lost.put_nowait, threading.current_thread().name)
+
+    with keeper.hold(claimed.attempt, on_lost):
+        await world.end(turn.session_id)
+        assert await asyncio.wait_for(lost.get(), 10) != "lease-keeper"
+    await asyncio.to_thread(keeper.stop)
+
+
+async def test_a_loop_that_makes_no_progress_loses_its_leases(
+    world: World, database_url: str, other_loop: asyncio.AbstractEventLoop
+) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    claimed = await world.claim(turn.turn_id)
+    keeper = keeper_of(database_url, other_loop, stall_seconds=0.2)
+    keeper.start()
+    stuck = threading.Event()
+    with keeper.hold(claimed.attempt, lambda: None):
+        await until_renewed(world, turn.turn_id)
+        other_loop.call_soon_threadsafe(stuck.wait)
+        await _until_quiet(world, turn.turn_id)
+        stuck.set()
+        await until_renewed(world, turn.turn_id)
+    await asyncio.to_thread(keeper.stop)
+
+
+async def _until_quiet(world: World, turn_id: UUID) -> None:
+    """Wait until the lease has not been renewed for ten times the renewal's pause, by the database's clock."""
+    async with asyncio.timeout(10):
+        while True:
+            rows = await world.rows(
+                "SELECT now() - (lease_expires_at - interval '10 s') > interval '0.3 s' AS quiet FROM turns WHERE id = :id",
+                id=turn_id,
+            )
+            if rows[0].quiet:
+                return

@@ -1,0 +1,76 @@
+"""The safety net: what was lost on the way is found, whatever was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.channel.publisher import ChannelUnavailable, Publisher
+from worker.turns.dispatch import Dispatch
+from worker.turns.sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from tests.integration.turns.conftest import Worker
+    from tests.world import World
+    from worker.embedded.redis import EmbeddedRedis
+    from worker.settings import Settings
+
+
+@pytest.fixture
+def sweeper(worker: Worker, world: World, worker_settings: Settings) -> Sweeper:
+    settings = worker_settings.model_copy(update={"sweep_after_seconds": 0.001, "sweep_interval_seconds": 0.01})
+    return Sweeper(settings, world.database, worker.dispatch)
+
+
+async def test_a_turn_nobody_was_told_of_is_rung(world: World, worker: Worker, sweeper: Sweeper) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    await sweeper.sweep()
+    assert worker.doorbell.rung == [worker.reference(turn.turn_id)]
+
+
+async def test_a_turn_whose_worker_died_is_rung_and_completed(world: World, worker: Worker, sweeper: Sweeper) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    await world.claim(turn.turn_id)
+    await world.expire_lease(turn.turn_id)
+    # Within one lease of the server's own start an expiry proves nothing; this server may be as young as that.
+    short = Sweeper(sweeper._settings.model_copy(update={"lease_seconds": 0.001}), world.database, worker.dispatch)
+    await short.sweep()
+    assert worker.doorbell.rung == [worker.reference(turn.turn_id)]
+
+
+async def test_an_event_nobody_published_goes_out_once(world: World, sweeper: Sweeper) -> None:
+    await world.session(opening=True)
+    await sweeper.sweep()
+    (published,) = await world.rows("SELECT published_at FROM outbox")
+    assert published.published_at is not None
+    await sweeper.sweep()
+    assert (await world.rows("SELECT published_at FROM outbox"))[0] == published
+
+
+async def test_an_event_that_could_not_be_published_stays_for_the_next_sweep(
+    world: World, worker: Worker, worker_settings: Settings, redis_server: EmbeddedRedis
+) -> None:
+    nowhere = Publisher("redis://127.0.0.1:1/0")
+    settings = worker_settings.model_copy(update={"sweep_after_seconds": 0.001})
+    failing = Sweeper(settings, world.database, Dispatch(world.database, nowhere, worker.doorbell))
+    await world.session(opening=True)
+    with pytest.raises(ChannelUnavailable):
+        await failing.sweep()
+    await nowhere.close()
+    assert (await world.rows("SELECT published_at FROM outbox"))[0].published_at is None
+    await Sweeper(settings, world.database, worker.dispatch).sweep()
+    assert (await world.rows("SELECT published_at FROM outbox"))[0].published_at is not None
+
+
+async def test_sweeping_goes_on_after_a_sweep_that_failed_and_ends_when_told(
+    world: World, worker: Worker, sweeper: Sweeper
+) -> None:
+    await world.execute("ALTER TABLE turns RENAME TO turns_away")
+    running = asyncio.create_task(sweeper.run())
+    await world.execute("ALTER TABLE turns_away RENAME TO turns")
+    turn = await world.enqueue((await world.session()).session_id)
+    await worker.doorbell.wait_for(worker.reference(turn.turn_id))
+    sweeper.stop()
+    await asyncio.wait_for(running, 10)

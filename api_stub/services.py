@@ -63,7 +63,8 @@ class Services:
             yield cls(settings, database, dispatch, subscriber, await asyncio.to_thread(expected_revision))
 
 
-def _services(request: Request) -> Services:
+# A coroutine, though it awaits nothing: FastAPI would run a plain function in a thread, for every request.
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import http.client
 import json
+import socket
 from typing import TYPE_CHECKING
 
 import anthropic
@@ -141,14 +141,14 @@ async def test_a_reset_connection_carries_no_reply_at_all(
 
 def test_a_reset_is_one_for_the_socket_too_and_not_a_mere_close(llm: ScriptedLLM) -> None:
     play(llm, {"reset": True})
-    body = json.dumps({"model": MODEL, "max_tokens": 9, "messages": HELLO})
-    address = llm.base_url.removeprefix("http://")
+    body = json.dumps({"model": MODEL, "max_tokens": 9, "messages": HELLO}).encode()
+    headers = {**ANTHROPIC_HEADERS, "host": "localhost", "content-length": str(len(body))}
+    head = "".join(["POST /v1/messages HTTP/1.1\r\n", *(f"{name}: {value}\r\n" for name, value in headers.items())])
 
-    connection = http.client.HTTPConnection(address)
-    connection.request("POST", "/v1/messages", body, ANTHROPIC_HEADERS)
-    with pytest.raises(ConnectionResetError):
-        connection.getresponse()
-    connection.close()
+    with socket.create_connection(("127.0.0.1", int(llm.base_url.rpartition(":")[2]))) as connection:
+        connection.sendall(f"{head}\r\n".encode() + body)
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
 
 
 async def test_a_reply_that_would_break_off_is_a_lost_connection_without_a_stream(

@@ -65,9 +65,18 @@ async def running_pipeline(
     )
     try:
         yield worker
-        await worker.queue_frame(EndFrame())
-        await asyncio.shield(task)
     except BaseException:
         task.cancel()
+        await asyncio.wait({task})
+        raise
+    await worker.queue_frame(EndFrame())
+    await _ended(task)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for a pipeline that is ending, also when cancelled: one cancelled while it cleans up leaves tasks behind."""
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
         await asyncio.wait({task})
         raise

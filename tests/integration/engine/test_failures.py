@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.processors.filters.identity_filter import IdentityFilter
 from pydantic import SecretStr
 
 from tests.integration.engine.talk import ANTHROPIC, KEY, OPENAI
+from worker.conversation.checkpoint import Checkpoint
 from worker.engine.failures import (
     BrokenContext,
     InvalidModelParameters,
@@ -341,10 +342,11 @@ async def test_a_pipeline_that_ends_by_itself_ends_the_waiting(model: ResolvedMo
     outstanding = Outstanding()
     outstanding.begin("an LLM response")
     calls: Any = None
+    passing = IdentityFilter()  # type: ignore[no-untyped-call]  # pipecat's is untyped
     llm = provider(model.provider).service(calls, model, calls, "")
 
     async def run() -> None:
-        async with running_pipeline(llm, FrameProcessor(), outstanding) as pipeline:
+        async with running_pipeline(llm, passing, outstanding) as pipeline:
             await pipeline.cancel()
             await outstanding.settled()
 
@@ -365,6 +367,20 @@ async def test_a_cancelled_turn_stops_its_http_stream_and_leaves_nothing_running
 
     await talk.llm.wait_for_request(lambda request: request.client_gone)
     assert asyncio.all_tasks() == before
+
+
+@ANTHROPIC
+async def test_a_turn_cancelled_at_any_moment_ends_at_once_and_leaves_nothing_running(talk: Talk) -> None:
+    talk.script({"when": {"tool_offered": "book"}, "reply": [{"tool": "book"}]}, {"reply": "When?"})
+    before = asyncio.all_tasks()
+    for steps in range(240):
+        turn = asyncio.create_task(talk.run(talk.request("A date", checkpoint=Checkpoint())))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        turn.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.gather(turn, return_exceptions=True)
+        assert asyncio.all_tasks() == before, f"cancelled after {steps} steps"
 
 
 async def test_what_a_cancelled_turn_used_is_written_down(talk: Talk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import anthropic
@@ -188,6 +189,21 @@ async def test_it_can_be_started_again_on_the_same_port(llm: ScriptedLLM, claude
     llm.start()
 
     assert text_of(await streamed(claude)) == "You said: Hello"
+
+
+async def test_stopping_cuts_off_what_is_under_way_without_waiting_for_it(
+    llm: ScriptedLLM, claude: AsyncAnthropic
+) -> None:
+    play(llm, {"reply": "Never", "hold": "gate"})
+    held = asyncio.create_task(streamed(claude))
+    await llm.wait_for_request()
+
+    started = time.monotonic()
+    llm.stop()
+
+    assert time.monotonic() - started < 10
+    with pytest.raises(anthropic.APIConnectionError):
+        await held
 
 
 def test_a_script_set_before_the_start_is_played_and_releasing_nothing_is_harmless() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _BACKLOG = 2048
+_SHUTDOWN_SECONDS = 0.01  # aiohttp takes 0 for no limit and would wait for held replies for ever
 
 
 class ScriptedLLM:
@@ -149,7 +150,7 @@ class ScriptedLLM:
             self._app.application(),
             access_log=None,
             handler_cancellation=True,
-            shutdown_timeout=0,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
             handle_signals=False,
         )
         await runner.setup()

@@ -71,6 +71,7 @@ async def test_a_secret_whose_key_is_gone_says_so(world: World) -> None:
 @pytest.mark.parametrize(
     ("key", "reason"),
     [(None, "is not set"), ("", "is not set"), ("nonsense", "no Fernet key"), (f"{OLD},x", "no Fernet key")],
+    ids=["none", "empty", "nonsense", "one of two"],
 )
 async def test_without_a_usable_key_nothing_is_stored_or_read_and_the_error_says_how_to_make_one(
     world: World, key: str | None, reason: str

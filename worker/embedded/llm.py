@@ -72,7 +72,7 @@ def describe_llm(name: LLMName, script: Path | None, log_file: Path | None) -> S
     Args:
         name: which LLM.
         script: what the scripted one says; by default it repeats what it hears.
-        log_file: where its program's output is appended; by default it goes where this process's goes.
+        log_file: where its program's output is appended; by default it goes to this process's standard error.
     """
     if name == "anthropic":
         return StackLLM(name)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _START_SECONDS = 60.0
 _QUOTED_LOG_LINES = 15
 _CONNECT_SECONDS = 1.0
+_STANDARD_ERROR = 2
 
 
 class Readiness(Protocol):
@@ -64,7 +65,7 @@ class Program:
             command: the program and its arguments.
             environment: its environment.
             readiness: how one sees that it is ready; by default it says so itself (see `worker.embedded.readiness`).
-            log_file: where its output is appended; by default it goes where this process's goes.
+            log_file: where its output is appended; by default it goes to this process's standard error.
             stop_seconds: how long it may take to stop before it is killed.
         """
         self.name = name
@@ -132,9 +133,9 @@ class Program:
             self._process = None
 
     @contextmanager
-    def _log(self) -> Iterator[int | None]:
+    def _log(self) -> Iterator[int]:
         if self.log_file is None:
-            yield None
+            yield _STANDARD_ERROR
             return
         log = os.open(self.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

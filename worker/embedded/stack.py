@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from cryptography.fernet import Fernet
 
+from worker.embedded.data_dir import DataFolder
 from worker.embedded.llm import LLMName, describe_llm
 from worker.embedded.port import ReservedPort
 from worker.embedded.postgres import EmbeddedPostgres
@@ -58,7 +59,7 @@ class Stack:
             data_dir: where the embedded servers keep their data, and what belongs to it.
             llm: which LLM the workers speak with.
             script: what the scripted LLM says; by default it repeats what it hears.
-            log_dir: a folder for the logs of LLM, API and workers; by default they log to this process's output.
+            log_dir: a folder for the logs of LLM, API and workers; by default they log to this process's standard error.
             on_step: told what is done next, such as `Starting Redis`.
             on_trouble: told what ended unexpectedly and what is done about it, from another thread.
         """
@@ -138,8 +139,11 @@ class Stack:
         settings = self._settings
         port = self._resources.enter_context(ReservedPort(settings.host, settings.port, what="The API"))
         self._variables = {"TURN_WORKER_HOST": settings.host, "TURN_WORKER_PORT": str(port.number)}
-        for folder in filter(None, (self.data_dir, self._log_dir)):
-            private_folder(folder)
+        folder = DataFolder(self.data_dir)
+        folder.acquire()
+        self._resources.callback(folder.release)
+        if self._log_dir is not None:
+            private_folder(self._log_dir)
 
     def _start_llm(self) -> None:
         llm = describe_llm(self.llm, self._script, self._log_file("llm"))

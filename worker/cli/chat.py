@@ -14,7 +14,7 @@ from api_stub.client import AsyncTurnWorkerClient, InvalidRequest
 from worker.cli.access import passing_key
 from worker.cli.conversation import Conversation
 from worker.cli.documents import read_json
-from worker.cli.local_stack import echo_parts, own_stack
+from worker.cli.local_stack import echo_parts, for_this_llm, own_stack
 from worker.cli.options import assignments, checked_script, llm_option, script_option
 from worker.cli.transcript import echo_reply, echo_retry, echo_user, waiting
 from worker.settings import load_settings
@@ -109,7 +109,7 @@ class _Talk:
                 Conversation.begin(
                     client,
                     stack.redis_url,
-                    workflow_id=await _workflow(client, name, document),
+                    workflow_id=await _workflow(client, name, for_this_llm(stack, document)),
                     initial_context=initial_context,
                     on_retry=echo_retry,
                 )

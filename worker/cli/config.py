@@ -58,7 +58,7 @@ _organization = click.option("--org", "organization", required=True, metavar="NA
     "set",
     epilog="""\b
 For example, an organization with a key of its own, which is then asked for:
-  turn-worker config set --org acme --secret acme-key --api-key acme-key""",
+  turn-worker config set --org acme --secret acme-key --api-key-secret acme-key""",
 )
 @_organization
 @click.option(
@@ -66,7 +66,7 @@ For example, an organization with a key of its own, which is then asked for:
 )
 @click.option("--model", help="The provider's name of the model.")
 @click.option("--base-url", help="Another address of the provider's API. A new one drops the API key.")
-@click.option("--api-key", metavar="SECRET", help="The name of the stored secret that is the API key.")
+@click.option("--api-key-secret", metavar="NAME", help="The name of the stored secret that is the API key.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of one reply.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="The sampling temperature.")
 @click.option(
@@ -86,7 +86,7 @@ def set_config(
     provider: str | None,
     model: str | None,
     base_url: str | None,
-    api_key: str | None,
+    api_key_secret: str | None,
     max_tokens: int | None,
     temperature: float | None,
     parameters: tuple[str, ...],
@@ -105,7 +105,7 @@ def set_config(
         "provider": provider,
         "model": model,
         "base_url": base_url,
-        "api_key": None if api_key is None else {"secret": api_key},
+        "api_key": None if api_key_secret is None else {"secret": api_key_secret},
         "max_tokens": max_tokens,
         "temperature": temperature,
         "parameters": assignments(parameters, "--parameter"),

@@ -14,7 +14,7 @@ import click
 from api_stub.client import AsyncTurnWorkerClient
 from worker.cli.access import passing_key
 from worker.cli.conversation import Conversation
-from worker.cli.local_stack import echo_parts, own_stack
+from worker.cli.local_stack import echo_parts, for_this_llm, own_stack
 from worker.cli.options import llm_option
 from worker.cli.transcript import echo_reply, echo_retry, echo_user, failure, waiting
 from worker.errors import TurnWorkerError
@@ -69,7 +69,9 @@ async def _converse(stack: Stack) -> None:
         passing_key(stack.database_url, organization="demo", purpose="demo") as key,
         AsyncTurnWorkerClient(stack.api_url, key) as client,
     ):
-        workflow = await client.create_workflow("Clinic front desk", json.loads(_AGENT.read_text()))
+        workflow = await client.create_workflow(
+            "Clinic front desk", for_this_llm(stack, json.loads(_AGENT.read_text()))
+        )
         async with Conversation.begin(
             client, stack.redis_url, workflow_id=workflow.id, initial_context=_PATIENT, on_retry=echo_retry
         ) as (conversation, opening):
@@ -100,7 +102,7 @@ def _summary(replies: list[Reply], *, ended_by_agent: bool, visited: list[str]) 
     click.echo()
     click.echo(
         f"The conversation is over: {len(replies)} turns, ended by {'the agent' if ended_by_agent else 'the user'}, "
-        f"{len(visited)} nodes visited ({', '.join(visited)})."
+        f"{len(visited)} node{'' if len(visited) == 1 else 's'} visited ({', '.join(visited)})."
     )
     click.echo(
         f"From sending a request to hearing over Redis that the turn is over: median {statistics.median(times):.0f} ms, "

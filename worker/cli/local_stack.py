@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import click
 
@@ -15,14 +15,17 @@ from worker.cli.servers import database_url, redis_url, require_redis
 from worker.embedded.llm import choose_llm
 from worker.embedded.stack import Stack
 from worker.telemetry.masking import mask_secrets
+from worker.workflow.validation import definition_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pydantic import SecretStr
+    from pydantic import JsonValue, SecretStr
 
     from worker.embedded.llm import LLMName
     from worker.settings import Settings
+
+_LOCAL_MAX_TOKENS: Final = 60
 
 
 class Part(NamedTuple):
@@ -96,6 +99,21 @@ def own_stack(settings: Settings, *, llm: LLMName | None, script: Path | None) -
             settings.model_copy(update=alone), data_dir=folder, llm=llm, script=script, log_dir=folder / "logs"
         )
         yield resources.enter_context(stack)
+
+
+def for_this_llm(stack: Stack, document: object) -> dict[str, JsonValue]:
+    """The definition, with short replies if the local model speaks: now and then, it does not come to an end by itself."""
+    definition = definition_document(document)
+    if stack.llm != "local":
+        return definition
+    configurations = definition.get("workflow_configurations") or {}
+    if not isinstance(configurations, dict):
+        return definition
+    overrides = configurations.get("model_overrides") or {}
+    if not isinstance(overrides, dict):
+        return definition
+    bounded: JsonValue = {"max_tokens": _LOCAL_MAX_TOKENS, **overrides}
+    return {**definition, "workflow_configurations": {**configurations, "model_overrides": bounded}}
 
 
 def parts(stack: Stack, settings: Settings) -> list[Part]:

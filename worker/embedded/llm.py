@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from worker.embedded.errors import EmbeddedServerError
@@ -54,7 +55,7 @@ def choose_llm(settings: Settings, wanted: LLMName | None = None) -> LLMName:
     """The LLM to use: the one asked for, else that of TURN_WORKER_LLM, else Anthropic's if there is a key for it.
 
     Raises:
-        LLMUnavailable: Anthropic's is asked for and there is no key.
+        LLMUnavailable: Anthropic's is asked for and there is no key, or the local one and it is not installed.
     """
     configured = settings.anthropic_api_key is not None or settings.anthropic_base_url is not None
     name = wanted or settings.llm or ("anthropic" if configured else "scripted")
@@ -63,6 +64,8 @@ def choose_llm(settings: Settings, wanted: LLMName | None = None) -> LLMName:
             "There is no key for Anthropic's API. Set ANTHROPIC_API_KEY, or choose another LLM: "
             "--llm scripted (a stand-in) or --llm local (a small model on this machine)."
         )
+    if name == "local" and find_spec("xllamacpp") is None:
+        raise LLMUnavailable("The local language model is not installed. Install it with: make local-llm")
     return name
 
 

@@ -82,7 +82,8 @@ class Supervisor:
         elif not watch.service.is_running:
             if now - watch.started_at > _STEADY_SECONDS:
                 watch.failures = 0
-            self._schedule(watch, "ended unexpectedly")
+            pause = self._schedule(watch)
+            self._report(f"{watch.service.name} ended unexpectedly. It is started again in {pause:g} s.")
 
     def _restart(self, watch: _Watch) -> None:
         watch.restart_at = None
@@ -90,10 +91,11 @@ class Supervisor:
         try:
             watch.service.restart()
         except TurnWorkerError as error:
-            self._schedule(watch, f"could not be started again: {error}")
+            pause = self._schedule(watch)
+            self._report(f"{watch.service.name} could not be started again; the next try is in {pause:g} s: {error}")
 
-    def _schedule(self, watch: _Watch, what: str) -> None:
-        pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**watch.failures)
+    def _schedule(self, watch: _Watch) -> float:
+        pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(watch.failures, 10))
         watch.failures += 1
         watch.restart_at = time.monotonic() + pause
-        self._report(f"{watch.service.name} {what}. Starting it again in {pause:g} s.")
+        return pause

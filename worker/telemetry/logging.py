@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 # At INFO these write a line per request or per ring, which says nothing that our own lines do not say better.
-_TALKATIVE: Final = ("httpx", "celery.worker.strategy", "celery.app.trace")
+_TALKATIVE: Final = ("httpx", "httpx2", "celery.worker.strategy", "celery.app.trace")
 
 
 def configure_logging(
@@ -153,7 +153,9 @@ def _take_over_standard_logging(handler: logging.Handler, level: int) -> None:
 def _take_over_loguru(level: int) -> None:
     # loguru compares with the lowest level of its sinks before it formats anything: a line not wanted costs nothing.
     loguru.logger.remove()
-    loguru.logger.add(_forward, level=level, format=lambda _record: "{message}")
+    # pipecat says something at INFO for every turn.
+    pipecat = level if level <= logging.DEBUG else max(level, logging.WARNING)
+    loguru.logger.add(_forward, level=level, format=lambda _record: "{message}", filter={"": level, "pipecat": pipecat})
 
 
 def _forward(message: loguru.Message) -> None:

@@ -13,7 +13,9 @@ from uuid import UUID
 from fastapi.responses import Response
 
 from api_stub.problems import invalid_request
-from worker.storage.idempotency import Answer, KeyedRequest, keep_answer, take_key
+from worker.errors import TurnWorkerError
+from worker.storage.database import DatabaseUnavailable
+from worker.storage.idempotency import Answer, KeyedRequest, find_answer, keep_answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -37,6 +39,10 @@ class Done:
     headers: Mapping[str, str] = field(default_factory=dict)
     events: Sequence[RecordedEvent] = ()
     ring: Sequence[TurnReference] = ()
+
+    def respond(self) -> Response:
+        """The answer as it is sent."""
+        return respond(self.body, self.status_code, self.headers)
 
 
 def encode(body: Any) -> str:
@@ -63,27 +69,43 @@ async def perform(
     organization_id: UUID,
     body: bytes,
     work: Callable[[AsyncConnection], Awaitable[Done]],
+    *,
+    one_statement: bool = False,
 ) -> Response:
-    """Do a POST's work in one transaction, then let the world know.
+    """Do a POST's work at most once, then let the world know.
 
-    With an `Idempotency-Key`, the answer is kept in the same transaction. A repetition is given that answer and the
-    header `Idempotency-Replayed`; one that comes while the first is still at it waits for its end.
+    With an `Idempotency-Key`, the answer is kept in the transaction of the work. Work that was done before is rolled back
+    or fails; either way the request is given the first answer, with `Idempotency-Replayed`. A repetition that comes while
+    the first request is still at it waits for its end.
+
+    Args:
+        one_statement: the work is a single statement, which without a key needs no transaction around it.
 
     Raises:
         Problem: when the key is not acceptable.
         IdempotencyKeyReused: when it was used before with another body.
     """
     keyed = _keyed(request, organization_id, body)
-    async with services.database.transaction() as connection:
-        if keyed is not None:
-            first = await take_key(connection, keyed)
-            if first is not None:
-                return respond(first.body, first.status_code, {**first.headers, "Idempotency-Replayed": "true"})
-        done = await work(connection)
-        response = respond(done.body, done.status_code, done.headers)
-        if keyed is not None:
-            answer = Answer(done.status_code, dict(done.headers), json.loads(bytes(response.body)))
-            await keep_answer(connection, keyed, answer)
+    if keyed is None:
+        connecting = services.database.statement() if one_statement else services.database.transaction()
+        async with connecting as connection:
+            done = await work(connection)
+        response = done.respond()
+    else:
+        try:
+            async with services.database.transaction() as connection:
+                done = await work(connection)
+                response = done.respond()
+                answer = Answer(done.status_code, dict(done.headers), json.loads(bytes(response.body)))
+                await keep_answer(connection, keyed, answer)
+        except DatabaseUnavailable:
+            raise
+        except TurnWorkerError:
+            async with services.database.statement() as connection:
+                first = await find_answer(connection, keyed)
+            if first is None:
+                raise
+            return respond(first.body, first.status_code, {**first.headers, "Idempotency-Replayed": "true"})
     services.dispatch.after_commit(done.events, done.ring)
     return response
 

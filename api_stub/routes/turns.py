@@ -71,7 +71,7 @@ async def enqueue_turn(
             ring=[TurnReference(organization_id, turn.turn_id)] if turn.claimable else (),
         )
 
-    return await perform(request, services, organization_id, body, enqueue)
+    return await perform(request, services, organization_id, body, enqueue, one_statement=True)
 
 
 @router.get(

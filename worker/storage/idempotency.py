@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.errors import TurnWorkerError
@@ -37,6 +37,19 @@ class IdempotencyKeyReused(TurnWorkerError):
         )
 
 
+class AlreadyAnswered(TurnWorkerError):
+    """The key was used before, so what was just done must not happen: roll it back, and give the first answer."""
+
+    code = "already_answered"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"A request with the Idempotency-Key {self.key!r} was answered before. Read that answer."
+
+
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
     """A request that may be repeated.
@@ -62,82 +75,66 @@ class Answer:
     body: JsonValue
 
 
-_TAKE = insert(idempotency_keys)
+_AGE = func.make_interval(0, 0, 0, 0, 0, 0, KEPT_SECONDS)
+_INSERT = insert(idempotency_keys)
 # The insert waits for a concurrent one of the same key to commit or roll back: that is how a duplicate waits.
-_TAKE_OR_RENEW = _TAKE.on_conflict_do_update(
+_KEEP = _INSERT.on_conflict_do_update(
     index_elements=["organization_id", "method", "path", "key"],
-    set_={"fingerprint": _TAKE.excluded.fingerprint, "created_at": func.now()},
-    where=idempotency_keys.c.created_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, KEPT_SECONDS),
+    set_={name: _INSERT.excluded[name] for name in ("fingerprint", "status_code", "headers", "body")}
+    | {"created_at": func.now()},
+    where=idempotency_keys.c.created_at < func.now() - _AGE,
 ).returning(idempotency_keys.c.key)
-_ONE = (
-    idempotency_keys.c.organization_id == bindparam("b_organization_id"),
-    idempotency_keys.c.method == bindparam("b_method"),
-    idempotency_keys.c.path == bindparam("b_path"),
-    idempotency_keys.c.key == bindparam("b_key"),
-)
-_READ = select(
+_FIND = select(
     idempotency_keys.c.fingerprint,
     idempotency_keys.c.status_code,
     idempotency_keys.c.headers,
     idempotency_keys.c.body,
-).where(*_ONE)
-_KEEP = (
-    update(idempotency_keys)
-    .where(*_ONE)
-    .values(status_code=bindparam("b_status_code"), headers=bindparam("b_headers"), body=bindparam("b_body"))
+).where(
+    idempotency_keys.c.organization_id == bindparam("organization_id"),
+    idempotency_keys.c.method == bindparam("method"),
+    idempotency_keys.c.path == bindparam("path"),
+    idempotency_keys.c.key == bindparam("key"),
+    idempotency_keys.c.created_at >= func.now() - _AGE,
 )
 
 
-async def take_key(connection: AsyncConnection, request: KeyedRequest) -> Answer | None:
-    """Begin a transaction that does what the request asks, at most once.
+async def keep_answer(connection: AsyncConnection, request: KeyedRequest, answer: Answer) -> None:
+    """Keep the answer for repetitions of the request: the last statement in the transaction of what the request made.
 
-    While the same request is being answered in another transaction, this waits for its end.
+    While another transaction keeps one for the same key, this waits for its end.
 
-    Returns:
-        None: go on, and `keep_answer` before committing. A rollback forgets the key, so a failure is never kept.
-        Otherwise what the request was answered the first time: there is nothing to do.
+    Raises:
+        AlreadyAnswered: when one is kept already. The transaction must be rolled back.
+    """
+    values = {
+        **_key(request),
+        "fingerprint": request.fingerprint,
+        "status_code": answer.status_code,
+        "headers": answer.headers,
+        "body": answer.body,
+    }
+    if await connection.scalar(_KEEP, values) is None:
+        raise AlreadyAnswered(request.key)
+
+
+async def find_answer(connection: AsyncConnection, request: KeyedRequest) -> Answer | None:
+    """What the request was answered before; None if it was not, or too long ago.
 
     Raises:
         IdempotencyKeyReused: when the key belongs to a request with another body.
     """
-    while True:
-        taken = await connection.scalar(
-            _TAKE_OR_RENEW,
-            {
-                "organization_id": request.organization_id,
-                "method": request.method,
-                "path": request.path,
-                "key": request.key,
-                "fingerprint": request.fingerprint,
-            },
-        )
-        if taken is not None:
-            return None
-        first = (await connection.execute(_READ, _key(request))).one_or_none()
-        if first is None:
-            continue  # it grew old and was purged between the two statements
-        if first.fingerprint != request.fingerprint:
-            raise IdempotencyKeyReused(request.key)
-        return Answer(first.status_code, first.headers, first.body)
-
-
-async def keep_answer(connection: AsyncConnection, request: KeyedRequest, answer: Answer) -> None:
-    """Keep the answer for repetitions of the request, in the transaction of what the request made."""
-    await connection.execute(
-        _KEEP,
-        {
-            **_key(request),
-            "b_status_code": answer.status_code,
-            "b_headers": answer.headers,
-            "b_body": answer.body,
-        },
-    )
+    row = (await connection.execute(_FIND, _key(request))).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != request.fingerprint:
+        raise IdempotencyKeyReused(request.key)
+    return Answer(row.status_code, row.headers, row.body)
 
 
 def _key(request: KeyedRequest) -> dict[str, Any]:
     return {
-        "b_organization_id": request.organization_id,
-        "b_method": request.method,
-        "b_path": request.path,
-        "b_key": request.key,
+        "organization_id": request.organization_id,
+        "method": request.method,
+        "path": request.path,
+        "key": request.key,
     }

@@ -77,6 +77,28 @@ async def test_only_successes_are_kept(api: Tenant) -> None:
     assert (await post(api, path, body)).status_code == 202
 
 
+async def test_a_repetition_is_answered_the_same_even_if_it_could_not_be_done_any_more(api: Tenant) -> None:
+    session = await api.session()
+    path = f"/v1/sessions/{session['id']}/turns"
+    body = {"text": "Hi.", "expected_revision": 0}
+    first = await post(api, path, body)
+    assert (await post(api, path, body)).content == first.content
+    await api.made(api.http.post(f"/v1/sessions/{session['id']}/end"))
+    assert (await post(api, path, body)).content == first.content
+    reused = await post(api, path, {"text": "Bye."})
+    assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_repetition_leaves_no_trace(api: Tenant) -> None:
+    session = await api.session()
+    path = f"/v1/sessions/{session['id']}/turns"
+    await post(api, path, {"text": "Hi."})
+    before = await api.get(f"/v1/sessions/{session['id']}")
+    await post(api, path, {"text": "Hi."})
+    assert await api.get(f"/v1/sessions/{session['id']}") == before
+    assert len((await api.get(f"/v1/sessions/{session['id']}/events"))["data"]) == 1
+
+
 async def test_of_concurrent_duplicates_one_is_done_and_the_others_wait_for_its_answer(api: Tenant) -> None:
     session = await api.session()
     path = f"/v1/sessions/{session['id']}/turns"

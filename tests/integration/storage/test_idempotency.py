@@ -9,21 +9,34 @@ from uuid import UUID
 
 import pytest
 
-from worker.storage.idempotency import Answer, IdempotencyKeyReused, KeyedRequest, keep_answer, take_key
+from worker.storage.idempotency import (
+    AlreadyAnswered,
+    Answer,
+    IdempotencyKeyReused,
+    KeyedRequest,
+    find_answer,
+    keep_answer,
+)
 
 if TYPE_CHECKING:
     from tests.world import World
 
-ANSWER = Answer(202, {"Location": "/v1/turns/1"}, {"id": "1", "text": "\u00e4\x00"})
+FIRST = Answer(202, {"Location": "/v1/turns/1"}, {"id": "1", "text": "\u00e4\x00"})
+SECOND = Answer(202, {}, {"id": "2"})
 
 
 def request(world: World, fingerprint: bytes = b"body") -> KeyedRequest:
     return KeyedRequest(world.organization_id, "POST", "/v1/sessions/1/turns", "key", fingerprint)
 
 
-async def second(world: World, fingerprint: bytes = b"body") -> Answer | None:
+async def keep(world: World, answer: Answer) -> None:
     async with world.database.transaction() as connection:
-        return await take_key(connection, request(world, fingerprint))
+        await keep_answer(connection, request(world), answer)
+
+
+async def find(world: World, fingerprint: bytes = b"body") -> Answer | None:
+    async with world.database.statement() as connection:
+        return await find_answer(connection, request(world, fingerprint))
 
 
 async def waits_for_a_lock(world: World) -> None:
@@ -34,32 +47,44 @@ async def waits_for_a_lock(world: World) -> None:
             pass
 
 
-async def test_a_duplicate_waits_until_the_first_has_committed_and_is_given_its_answer(world: World) -> None:
+async def test_a_duplicate_waits_until_the_first_has_committed_and_is_refused(world: World) -> None:
     async with world.database.transaction() as connection:
-        assert await take_key(connection, request(world)) is None
-        duplicate = asyncio.create_task(second(world))
+        await keep_answer(connection, request(world), FIRST)
+        duplicate = asyncio.create_task(keep(world, SECOND))
         await waits_for_a_lock(world)
-        await keep_answer(connection, request(world), ANSWER)
-        assert not duplicate.done()
-    assert await duplicate == ANSWER
+        assert await find(world) is None
+    with pytest.raises(AlreadyAnswered, match="'key'"):
+        await duplicate
+    assert await find(world) == FIRST
 
 
 async def test_a_duplicate_takes_over_when_the_first_is_rolled_back(world: World) -> None:
     with suppress(ZeroDivisionError):
         async with world.database.transaction() as connection:
-            await take_key(connection, request(world))
-            duplicate = asyncio.create_task(second(world))
+            await keep_answer(connection, request(world), FIRST)
+            duplicate = asyncio.create_task(keep(world, SECOND))
             await waits_for_a_lock(world)
             raise ZeroDivisionError
-    assert await duplicate is None
+    await duplicate
+    assert await find(world) == SECOND
 
 
-async def test_a_duplicate_with_another_body_is_refused_after_the_first_has_committed(world: World) -> None:
-    async with world.database.transaction() as connection:
-        await take_key(connection, request(world))
-        await keep_answer(connection, request(world), ANSWER)
+async def test_the_same_key_with_another_body_is_refused(world: World) -> None:
+    await keep(world, FIRST)
     with pytest.raises(IdempotencyKeyReused, match="'key'"):
-        await second(world, b"another body")
+        await find(world, b"another body")
+
+
+async def test_an_answer_is_forgotten_after_a_day(world: World) -> None:
+    await keep(world, FIRST)
+    await world.execute("UPDATE idempotency_keys SET created_at = now() - interval '23 hours 59 minutes'")
+    assert await find(world) == FIRST
+    with pytest.raises(AlreadyAnswered):
+        await keep(world, SECOND)
+    await world.execute("UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 second'")
+    assert await find(world, b"another body") is None
+    await keep(world, SECOND)
+    assert await find(world) == SECOND
 
 
 async def test_a_key_means_something_else_for_another_organization_method_or_path(world: World) -> None:
@@ -70,4 +95,5 @@ async def test_a_key_means_something_else_for_another_organization_method_or_pat
             KeyedRequest(world.organization_id, "PUT", "/v1/sessions/1/turns", "key", b""),
             KeyedRequest(world.organization_id, "POST", "/v1/sessions/2/turns", "key", b""),
         ):
-            assert await take_key(connection, keyed) is None
+            assert await find_answer(connection, keyed) is None
+            await keep_answer(connection, keyed, FIRST)

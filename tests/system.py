@@ -129,6 +129,10 @@ class System:
         """Let the LLM follow these rules from now on."""
         self.llm.set_script(Script.model_validate({"rules": list(rules)}))
 
+    def last_conversation(self) -> list[str]:
+        """What had been said, oldest first, when the LLM was asked last."""
+        return [_text(message["content"]) for message in self.llm.requests[-1].body["messages"]]
+
     def broker(self) -> redis.Redis:
         """A connection to Redis."""
         return redis.Redis.from_url(self.redis.url)
@@ -159,13 +163,23 @@ class System:
             self._forget(process)
 
 
+def _text(content: str | list[dict[str, Any]]) -> str:
+    return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
+
+
 @dataclass
 class Caller:
     """An organization with a key, its client, and a look behind the API into the database."""
 
     system: System
     world: World
+    key: str
     client: AsyncTurnWorkerClient
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request without the client has to carry."""
+        return {"Authorization": f"Bearer {self.key}"}
 
     async def session(self) -> UUID:
         """A session that begins with the user."""
@@ -185,6 +199,20 @@ class Caller:
     async def holder(self, turn_id: UUID) -> Process:
         """The worker that runs, or last ran, the turn."""
         return self.system.worker_of(await self.world.row("turns", turn_id))
+
+    async def expect_each_completed_once(self, count: int | None = None) -> None:
+        """Every turn of this organization is completed, and one event says so for each: `count` turns in all."""
+        turns = await self.world.rows(
+            """
+            SELECT turns.status, turns.assistant_text, count(outbox.turn_id) AS completions
+            FROM turns LEFT JOIN outbox ON outbox.turn_id = turns.id AND outbox.type = 'turn.completed'
+            WHERE turns.organization_id = :organization_id
+            GROUP BY turns.id
+            """,
+            organization_id=self.world.organization_id,
+        )
+        assert {(turn.status, turn.completions) for turn in turns} == {("completed", 1)}
+        assert count in (None, len(turns))
 
     async def log_of(self, session_id: UUID) -> list[Event]:
         """The session's whole log."""
@@ -206,6 +234,6 @@ async def calling(system: System) -> AsyncIterator[Caller]:
         async with database.transaction() as connection:
             key = await create_api_key(connection, organization_id=world.organization_id, name="test")
         async with AsyncTurnWorkerClient(system.url, key.key, retries=12) as client:
-            yield Caller(system, world, client)
+            yield Caller(system, world, key.key, client)
     finally:
         await database.close()

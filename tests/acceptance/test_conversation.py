@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import worker.embedded
 from worker.embedded.scripted_llm import Script
@@ -24,15 +24,6 @@ CONFIRM_PLEASE = (
     "Is everything right?"
 )
 GOODBYE = "We expect you on Wednesday at 14:00; please come ten minutes early. Thank you, and goodbye!"
-
-
-def texts_of_the_last_request(system: System) -> list[str]:
-    """What the conversation held, oldest first, when the LLM was asked last."""
-    return [_text(message["content"]) for message in system.llm.requests[-1].body["messages"]]
-
-
-def _text(content: str | list[dict[str, Any]]) -> str:
-    return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
 
 
 async def test_a_conversation_with_the_clinic_runs_from_post_to_its_end_and_all_of_it_is_heard_over_redis(
@@ -122,7 +113,7 @@ async def _are_answered_in_order(caller: Caller, system: System, session: UUID, 
         first,
         second,
     ]
-    assert texts_of_the_last_request(system) == ["The first.", "Heard the first.", "The second."]
+    assert system.last_conversation() == ["The first.", "Heard the first.", "The second."]
 
 
 async def test_an_enqueue_repeated_with_its_idempotency_key_is_one_turn_answered_once(

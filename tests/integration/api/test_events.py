@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from api_stub import following
 from tests.api import out_of_order, serving, tenant
 from worker.storage.outbox import NewEvent, RecordedEvent
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     import httpx
+    import pytest
     from pydantic import JsonValue
 
     from tests.api import Tenant
@@ -155,6 +157,20 @@ async def test_a_listener_that_goes_away_is_forgotten(served: Tenant) -> None:
         await anext(events)
         await served.ears.listening(turn["id"])
     await served.ears.ceased(turn["id"])
+
+
+async def test_a_stream_tells_of_an_event_of_which_the_message_was_lost(
+    served: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_REREAD_SECONDS", 0.1)
+    session = await served.session()
+    turn = await served.turn(session["id"])
+    async with stream(served, f"/v1/turns/{turn['id']}/events") as events:
+        await anext(events)
+        await served.ears.listening(turn["id"])
+        await served.world.complete((await served.world.claim(UUID(turn["id"]))).attempt)
+        async with asyncio.timeout(5):
+            assert await types(events) == ["turn.started", "turn.completed"]
 
 
 async def test_many_listeners_all_hear_everything(served: Tenant) -> None:

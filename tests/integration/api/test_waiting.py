@@ -7,7 +7,11 @@ import time
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from api_stub import following
+
 if TYPE_CHECKING:
+    import pytest
+
     from tests.api import Tenant
 
 
@@ -41,14 +45,36 @@ async def test_a_wait_that_is_over_before_the_turn_is_answers_with_the_turn_as_i
     assert time.monotonic() - begun >= 0.2
 
 
-async def test_a_wait_sees_an_end_whose_message_was_lost(api: Tenant) -> None:
-    """Whoever ended the turn published nothing: the wait's own last look finds it."""
+async def test_a_wait_sees_an_end_of_which_the_message_was_lost(api: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ended the turn published nothing."""
+    monkeypatch.setattr(following, "_REREAD_SECONDS", 0.1)
     session = await api.session()
     turn = await api.turn(session["id"])
-    waiting = asyncio.create_task(api.get(f"/v1/turns/{turn['id']}", wait=1))
+    waiting = asyncio.create_task(api.get(f"/v1/turns/{turn['id']}", wait=30))
     await api.ears.listening(turn["id"])
     await api.world.complete((await api.world.claim(UUID(turn["id"]))).attempt)
-    assert (await waiting)["status"] == "completed"
+    async with asyncio.timeout(5):
+        assert (await waiting)["status"] == "completed"
+
+
+async def test_no_wait_is_longer_than_the_longest(api: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "MAX_WAIT_SECONDS", 0.1)
+    session = await api.session()
+    turn = await api.turn(session["id"])
+    async with asyncio.timeout(5):
+        assert (await api.get(f"/v1/turns/{turn['id']}", wait=1e9))["status"] == "pending"
+
+
+async def test_a_wait_is_not_ended_by_news_of_anything_but_the_turns_end(api: Tenant) -> None:
+    session = await api.session()
+    turn = await api.turn(session["id"])
+    waiting = asyncio.create_task(api.get(f"/v1/turns/{turn['id']}", wait=30))
+    await api.ears.listening(turn["id"])
+    attempt = await api.claim(turn)
+    api.publish(await api.world.retry(attempt))
+    await api.answer(turn)
+    shown = await waiting
+    assert (shown["status"], shown["attempt"]) == ("completed", 2)
 
 
 async def test_a_wait_for_a_turn_that_does_not_exist_is_a_404_at_once(api: Tenant) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,6 +12,7 @@ from psycopg import sql
 
 from worker.embedded.postgres import EmbeddedPostgres
 from worker.embedded.redis import EmbeddedRedis
+from worker.storage.migrate import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +30,7 @@ def database_template(postgres_server: EmbeddedPostgres) -> str:
     """The name of the migrated database that `database_url` copies; override it where a test needs another start."""
     name = "migrated"
     _execute(postgres_server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    if importlib.util.find_spec("worker.storage.migrate") is not None:
-        importlib.import_module("worker.storage.migrate").migrate(postgres_server.database_url(name))
+    migrate(postgres_server.database_url(name))
     return name
 
 

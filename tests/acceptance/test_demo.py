@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], float, Path]:
     """The demo on a machine with nothing, how long it took in seconds, and where it put its temporary files."""
-    folder = tmp_path_factory.mktemp("demo")
+    folder, elsewhere = tmp_path_factory.mktemp("demo"), tmp_path_factory.mktemp("project")
+    (elsewhere / "worker.py").write_text("raise ImportError('a module of the same name in the working folder')")
     began = time.monotonic()
-    done = turn_worker("demo", TMPDIR=folder)
+    done = turn_worker("demo", cwd=elsewhere, TMPDIR=folder)
     return done, time.monotonic() - began, folder
 
 
@@ -91,8 +92,10 @@ def test_it_can_be_called_off_at_any_time() -> None:
         assert demo.end(signal.SIGTERM) == 1
 
 
-def test_ones_own_servers_are_used_and_the_key_to_them_is_revoked(database_url: str, redis_url: str) -> None:
-    done = turn_worker("demo", DATABASE_URL=database_url, REDIS_URL=redis_url)
+def test_ones_own_servers_are_used_and_the_key_to_them_is_revoked(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    done = turn_worker("demo", DATABASE_URL=database_url, REDIS_URL=redis_url, TURN_WORKER_DATA_DIR=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^  PostgreSQL +real +yours, postgresql://turn_worker:\*\*\*@127", done.stdout, re.MULTILINE)
     assert re.search(r"^  Redis +real +yours, redis://:\*\*\*@127", done.stdout, re.MULTILINE)
@@ -105,6 +108,7 @@ def test_ones_own_servers_are_used_and_the_key_to_them_is_revoked(database_url: 
             return sum(key.revoked_at is None for key in keys)
 
     assert asyncio.run(keys_in_use()) == 0
+    assert not (tmp_path / "secret_key").exists(), "what is encrypted in one's own database needs no folder here"
 
 
 def test_a_key_that_is_refused_is_one_message() -> None:

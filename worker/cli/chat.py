@@ -123,7 +123,8 @@ class _Talk:
             async with waiting("the agent is thinking"):
                 reply = await self.conversation.say(text)
         except InvalidRequest as error:
-            click.echo(f"Error: {error}", err=True)
+            faults = [fault["message"] for fault in error.extensions.get("errors", ())]
+            click.echo(f"Error: This was not accepted. {' '.join(faults) or error}", err=True)
             return None
         echo_reply(reply)
         return reply

@@ -91,9 +91,9 @@ async def _converse(stack: Stack) -> None:
 
 
 def _shown(reply: Reply) -> Reply:
-    echo_reply(reply)
     if reply.turn.status != "completed":
         raise DemoFailed(failure(reply.turn))
+    echo_reply(reply)
     return reply
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import click
@@ -37,7 +38,9 @@ def worker(concurrency: int | None) -> None:
     from worker.queue.tasks import run_worker  # noqa: PLC0415 - see above
 
     @worker_ready.connect(weak=False)
-    def announce(**_: object) -> None:
+    def begin(**_: object) -> None:
+        # Celery answers Ctrl-C with status 1, and a second one with a shutdown that loses turns. Here, it is as SIGTERM.
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
         announce_ready()
 
     sys.exit(run_worker(settings, database_url=database, redis_url=broker))

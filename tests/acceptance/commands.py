@@ -28,10 +28,8 @@ def environment(**given: str | Path) -> dict[str, str]:
     return {**inherited, **{name: str(value) for name, value in given.items()}}
 
 
-def turn_worker(
-    *arguments: str | Path, stdin: str = "", cwd: Path | None = None, **given: str | Path
-) -> subprocess.CompletedProcess[str]:
-    """Run `turn-worker` to its end, in the folder `cwd`, with environment variables given by name."""
+def turn_worker(*arguments: str | Path, stdin: str = "", **given: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `turn-worker` to its end, with environment variables given by name."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "worker", *arguments],
         check=False,
@@ -39,7 +37,6 @@ def turn_worker(
         capture_output=True,
         text=True,
         env=environment(**given),
-        cwd=cwd,
         timeout=_PATIENCE_SECONDS,
     )
 

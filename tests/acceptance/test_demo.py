@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 import time
+from contextlib import chdir
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Completed
     folder, elsewhere = tmp_path_factory.mktemp("demo"), tmp_path_factory.mktemp("project")
     (elsewhere / "worker.py").write_text("raise ImportError('a module of the same name in the working folder')")
     began = time.monotonic()
-    done = turn_worker("demo", cwd=elsewhere, TMPDIR=folder)
+    with chdir(elsewhere):
+        done = turn_worker("demo", TMPDIR=folder)
     return done, time.monotonic() - began, folder
 
 

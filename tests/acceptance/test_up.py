@@ -55,6 +55,7 @@ def up(folder: Path) -> Iterator[Running]:
     with running("up", "--port", "0", "--data-dir", folder) as up:
         up.said("Ctrl-C stops everything")
         yield up
+        assert up.end(signal.SIGTERM) == 0
 
 
 def test_it_says_what_is_real_and_what_is_a_stand_in(up: Running, folder: Path) -> None:
@@ -175,7 +176,8 @@ def test_it_ends_cleanly_and_the_next_one_knows_the_same_key_and_data(tmp_path: 
 
 
 def test_nothing_outlives_it_when_it_is_killed(tmp_path: Path) -> None:
-    with running("up", "--port", "0", "--data-dir", tmp_path) as up:
+    # What it keeps in the temporary folder, it cannot remove any more.
+    with running("up", "--port", "0", "--data-dir", tmp_path / "data", TMPDIR=tmp_path) as up:
         up.said("Ctrl-C stops everything")
         assert up.end(signal.SIGKILL) == -signal.SIGKILL
 

@@ -164,6 +164,7 @@ async def test_a_caller_that_leaves_is_noticed(llm: ScriptedLLM, claude: AsyncAn
     assert (await llm.wait_for_request(lambda request: request.client_gone)).number == 1
 
 
+@pytest.mark.timeout(300)
 async def test_many_slow_replies_run_at_once(llm: ScriptedLLM) -> None:
     play(llm, {"reply": "{user} {user}", "chunk_characters": 8, "seconds_per_chunk": 0.2, "hold": "all in"})
     callers = 1_000
@@ -171,7 +172,7 @@ async def test_many_slow_replies_run_at_once(llm: ScriptedLLM) -> None:
         api_key="k", base_url=llm.base_url, max_retries=0, http_client=anthropic.DefaultAioHttpClient()
     ) as claude:
         replies = [asyncio.create_task(streamed(claude, f"caller {number}")) for number in range(callers)]
-        await llm.wait_for_request(count=callers, timeout_seconds=60)
+        await llm.wait_for_request(count=callers, timeout_seconds=240)
         llm.release("all in")
 
         texts = [text_of(message) for message in await asyncio.gather(*replies)]

@@ -80,40 +80,42 @@ async def test_an_exported_workflow_is_accepted_and_its_agent_answers(caller: Ca
 async def test_two_messages_sent_at_once_are_answered_one_after_the_other_in_their_order(
     caller: Caller, system: System
 ) -> None:
-    system.play({"when": {"user_contains": "first"}, "hold": "first", "reply": "Heard the first."})
+    system.play({"when": {"user_turn": 1}, "hold": "first", "reply": "Heard the first."})
     session = await caller.session()
-    first, second = await asyncio.gather(
-        caller.client.enqueue(session, "The first."), caller.client.enqueue(session, "The second.")
-    )
-    if first.position > second.position:
-        first, second = second, first
-    await _are_answered_in_order(caller, system, session, first.id, second.id)
+    # Which of them is the first in line is for the API to say.
+    messages = ["One.", "Another."]
+    turns = await asyncio.gather(*(caller.client.enqueue(session, message) for message in messages))
+    if turns[0].position > turns[1].position:
+        turns.reverse()
+        messages.reverse()
+    await _are_answered_in_order(caller, system, session, [turn.id for turn in turns], messages)
 
 
 async def test_the_order_of_two_messages_is_kept_when_redis_is_flushed_between_them(
     caller: Caller, system: System
 ) -> None:
-    system.play({"when": {"user_contains": "first"}, "hold": "first", "reply": "Heard the first."})
+    system.play({"when": {"user_turn": 1}, "hold": "first", "reply": "Heard the first."})
     session = await caller.session()
     first = await caller.client.enqueue(session, "The first.")
     with system.broker() as broker:
         broker.flushall()
         second = await caller.client.enqueue(session, "The second.")
         broker.flushall()
-    await _are_answered_in_order(caller, system, session, first.id, second.id)
+    await _are_answered_in_order(caller, system, session, [first.id, second.id], ["The first.", "The second."])
 
 
-async def _are_answered_in_order(caller: Caller, system: System, session: UUID, first: UUID, second: UUID) -> None:
-    await system.llm.wait_for_request(lambda request: "first" in request.user_text)
+async def _are_answered_in_order(
+    caller: Caller, system: System, session: UUID, turns: list[UUID], messages: list[str]
+) -> None:
+    first, second = turns
+    await system.llm.wait_for_request(lambda request: request.user_text == messages[0])
     assert (await caller.client.get_turn(second)).status == "pending"
     system.llm.release("first")
     answered = await caller.client.wait(second, timeout_seconds=30)
     assert (answered.status, answered.parent_turn_id) == ("completed", first)
-    assert [event.turn_id for event in await caller.log_of(session) if event.type == "turn.completed"] == [
-        first,
-        second,
-    ]
-    assert system.last_conversation() == ["The first.", "Heard the first.", "The second."]
+    completed = [event.turn_id for event in await caller.log_of(session) if event.type == "turn.completed"]
+    assert completed == turns
+    assert system.last_conversation() == [messages[0], "Heard the first.", messages[1]]
 
 
 async def test_an_enqueue_repeated_with_its_idempotency_key_is_one_turn_answered_once(

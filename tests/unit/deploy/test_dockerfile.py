@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -69,7 +70,7 @@ def test_every_base_image_is_pinned_by_a_tag() -> None:
 
 
 def test_all_stages_run_the_same_supported_python() -> None:
-    [image] = set(rest.split()[0] for rest in every("FROM"))
+    [image] = {rest.split()[0] for rest in every("FROM")}
     version = image.removeprefix("python:").split("-")[0]
     assert f"Programming Language :: Python :: {version}" in PYPROJECT["project"]["classifiers"]
 
@@ -86,7 +87,8 @@ def test_every_package_of_the_project_is_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [".env", ".git/config", "deploy/.env", "worker/__pycache__/cli.pyc", "tests/conftest.py", ".turn-worker/key"]
+    "file",
+    [".env", ".git/config", "deploy/.env", "worker/__pycache__/cli.pyc", "tests/conftest.py", ".turn-worker/key"],
 )
 def test_secrets_and_local_files_do_not_reach_the_build(file: str) -> None:
     assert not in_build_context(file)
@@ -145,7 +147,9 @@ def check_health(port: int) -> bool:
     program, *arguments = json.loads(instruction.split(" CMD ")[1])
     assert program == "python"
     environment = {**os.environ, "TURN_WORKER_PORT": str(port)}
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, check=False).returncode == 0
+    )
 
 
 def test_the_health_check_asks_the_api_where_it_listens(
@@ -157,10 +161,10 @@ def test_the_health_check_asks_the_api_where_it_listens(
     assert not check_health(api.server_port)
 
 
-def test_the_health_check_fails_when_nothing_listens(api: http.server.HTTPServer) -> None:
-    port = api.server_port
-    api.socket.close()
-    assert not check_health(port)
+def test_the_health_check_fails_when_nothing_listens() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        assert not check_health(taken.getsockname()[1])
 
 
 def test_what_the_image_leaves_out_is_in_the_lock() -> None:

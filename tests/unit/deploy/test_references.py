@@ -67,7 +67,9 @@ def test_a_command_in_running_text_may_leave_arguments_out() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_every_setting_mentioned_exists(path: Path) -> None:
-    mentioned = re.findall(r"\b(?:TURN_WORKER|ANTHROPIC|OPENAI)_[A-Z0-9_]+|\b(?:DATABASE|REDIS)_URL\b", path.read_text())
+    mentioned = re.findall(
+        r"\b(?:TURN_WORKER|ANTHROPIC|OPENAI)_[A-Z0-9_]+|\b(?:DATABASE|REDIS)_URL\b", path.read_text()
+    )
     assert set(mentioned) <= SETTINGS
 
 

@@ -55,7 +55,11 @@ class Transcript:
         Args:
             provider_id: Which provider's own messages can go back as they are: its name in pipecat's terms.
             tools: What the model may call.
+
+        Raises:
+            BrokenContext: As with `finished`: a provider would refuse it, in words that help nobody.
         """
+        self._check_pairs()
         neutral = {"role": "user", "content": NEUTRAL_USER_MESSAGE}
         messages: list[Any] = [part for message in self._messages for part in _for_provider(message, provider_id)]
         if not messages or _speaker(messages[0]) == "assistant":
@@ -70,12 +74,15 @@ class Transcript:
         Raises:
             BrokenContext: A tool call is left without a result, or a result without a call.
         """
+        self._check_pairs()
+        return self._messages
+
+    def _check_pairs(self) -> None:
         if unpaired := unpaired_tool_calls(self._messages):
             raise BrokenContext(
                 f"The conversation holds tool calls without a result, or results without a call: {', '.join(unpaired)}. "
                 "Start the session again, or fork it from an earlier turn."
             )
-        return self._messages
 
 
 def _for_provider(message: Message, provider_id: str) -> list[Any]:

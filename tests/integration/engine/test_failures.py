@@ -309,6 +309,14 @@ async def test_a_context_with_an_unanswered_call_is_not_stored(talk: Talk) -> No
         await talk.turn()
 
 
+async def test_a_context_with_an_unanswered_call_is_not_sent(talk: Talk) -> None:
+    talk.at("start", {"role": "user", "content": "Hi"}, {"role": "tool", "tool_call_id": "lost", "content": "1"})
+
+    with pytest.raises(BrokenContext, match="lost"):
+        await talk.turn("Go on")
+    assert talk.llm.requests == []
+
+
 async def test_a_failure_survives_pickling(talk: Talk) -> None:
     talk.script({"error": {"status": 429, "retry_after": 7}})
 

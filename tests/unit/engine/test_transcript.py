@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NEUTRAL = {"role": "user", "content": NEUTRAL_USER_MESSAGE}
 CALL: JsonValue = {"id": "a", "type": "function", "function": {"name": "book", "arguments": '{"day": "Mon"}'}}
+RESULT: Message = {"role": "tool", "tool_call_id": "a", "content": "1"}
 THOUGHTFUL: Message = {
     "llm": "anthropic",
     "message": {
@@ -51,7 +52,7 @@ def test_a_context_that_ends_with_a_tool_result_needs_no_word_more() -> None:
     messages: list[Message] = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "tool_calls": [CALL]},
-        {"role": "tool", "tool_call_id": "a", "content": "1"},
+        RESULT,
     ]
 
     assert request(messages, "openai") == messages
@@ -67,13 +68,13 @@ def test_neutral_messages_are_not_part_of_the_transcript() -> None:
 def test_a_providers_own_message_goes_back_to_it_untouched() -> None:
     before = copy.deepcopy(THOUGHTFUL)
 
-    (_, own, _) = request([THOUGHTFUL])
+    (_, own, _) = request([THOUGHTFUL, RESULT])
 
     assert own == LLMSpecificMessage(llm="anthropic", message=before["message"])
 
 
 def test_another_provider_gets_the_text_and_the_calls_of_it() -> None:
-    (_, universal, _) = request([THOUGHTFUL], "openai")
+    (_, universal, _) = request([THOUGHTFUL, RESULT], "openai")
 
     assert universal == {"role": "assistant", "content": "Sure.", "tool_calls": [CALL]}
 
@@ -87,7 +88,7 @@ def test_a_thought_means_nothing_to_another_provider() -> None:
 def test_text_beside_calls_is_split_for_anthropic_where_pipecat_would_drop_it() -> None:
     mixed: Message = {"role": "assistant", "content": "Sure.", "tool_calls": [CALL]}
 
-    assert request([{"role": "user", "content": "Hi"}, mixed])[1:3] == [
+    assert request([{"role": "user", "content": "Hi"}, mixed, RESULT])[1:3] == [
         {"role": "assistant", "content": "Sure."},
         {"role": "assistant", "tool_calls": [CALL]},
     ]
@@ -102,12 +103,14 @@ def test_the_messages_it_began_with_stay_the_same_objects() -> None:
     assert transcript.finished()[0] is messages[0]
 
 
-def test_an_unanswered_call_is_not_handed_on() -> None:
+def test_an_unanswered_call_is_neither_stored_nor_sent() -> None:
     transcript = Transcript([])
     transcript.add_reply({"role": "assistant", "tool_calls": [CALL]})
 
     with pytest.raises(BrokenContext, match=": a"):
         transcript.finished()
+    with pytest.raises(BrokenContext, match=": a"):
+        transcript.request("anthropic", ToolsSchema([]))
 
     transcript.add_tool_result("a", {"größe": 1})
     assert transcript.finished()[-1]["content"] == '{"größe": 1}'

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from api_stub.problems import Problem, describe, invalid_request
+from worker.conversation.greeting_override import greeting_override
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -60,6 +61,11 @@ def _json(*, limit: int | None = None) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def _initial_context(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    greeting_override(value)
+    return value
 
 
 Name = Annotated[
@@ -113,9 +119,13 @@ class PutWorkflow(_Body):
 class CreateSession(_Body):
     """A new conversation."""
 
-    initial_context: Annotated[dict[str, JsonValue], _json(limit=MAX_CONTEXT_BYTES)] = Field(
+    initial_context: Annotated[
+        dict[str, JsonValue], _json(limit=MAX_CONTEXT_BYTES), AfterValidator(_initial_context)
+    ] = Field(
         default_factory=dict,
-        description=f"Values for the templates of prompts: a JSON object of at most {MAX_CONTEXT_BYTES:,} bytes.",
+        description=f"Values for the templates of prompts: a JSON object of at most {MAX_CONTEXT_BYTES:,} bytes. "
+        '`greeting_override`, if given, is `{"type": "text", "text": "..."}` and is said in place of the greeting of '
+        "the workflow; it is a template too.",
         examples=[{"patient_name": "Ada"}],
     )
     begins_with: Literal["agent", "user"] = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,7 @@ from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 
 from worker.conversation import event
+from worker.conversation.greeting_override import greeting_override
 from worker.engine.prompts import system_prompt
 from worker.workflow.template import render
 
@@ -93,7 +95,10 @@ class Stage:
         self._enter(view, previous=self.view.node)
 
     def greeting(self, node: StartCallNode) -> str:
-        """The start node's greeting, rendered; empty when it has none in text."""
+        """What the conversation is greeted with, rendered: the session's own, or the start node's if that is in text."""
+        with suppress(ValueError):  # the API refuses it; a context stored before it did so still has a conversation
+            if override := greeting_override(self._initial_context):
+                return self.render(override.text).strip()
         return self.render(node.data.greeting).strip() if node.data.greeting_type == "text" else ""
 
     def render(self, template: str) -> str:

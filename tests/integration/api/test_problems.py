@@ -178,6 +178,20 @@ async def test_notes_and_contexts_have_a_size(api: Tenant, field: str, limit: in
     assert f"{limit:,}" in refused.json()["errors"][0]["message"]
 
 
+@pytest.mark.parametrize(
+    "override", ["Hi", {"type": "text"}, {"type": "text", "text": " "}, {"type": "song", "text": "La"}, {"text": "Hi"}]
+)
+async def test_a_greeting_that_cannot_be_said_is_refused_with_the_form_of_one_that_can(
+    api: Tenant, override: Any
+) -> None:
+    path = f"/v1/workflows/{api.world.workflow_id}/sessions"
+    refused = await api.http.post(path, json={"initial_context": {"greeting_override": override}})
+    assert is_problem(refused, "invalid_request")
+    (error,) = refused.json()["errors"]
+    assert error["pointer"] == "/initial_context"
+    assert '{"type": "text", "text": "..."}' in error["message"]
+
+
 async def test_a_name_that_cannot_be_kept_is_refused(api: Tenant) -> None:
     for name in ("", "  ", "a\x00b", "x" * 256):
         body = {"name": name, "definition": definition()}

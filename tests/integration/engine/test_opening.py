@@ -40,6 +40,24 @@ async def test_a_greeting_opens_the_conversation_without_the_model(talk: Talk) -
     assert not outcome.completed
 
 
+@pytest.mark.parametrize("graph", [CLINIC, WITHOUT_GREETING, SPOKEN_GREETING])
+async def test_a_session_may_have_a_greeting_of_its_own(talk: Talk, graph: dict[str, Any]) -> None:
+    talk.draw(graph)
+    talk.initial_context["greeting_override"] = {"type": "text", "text": "Good morning, Dr. {{ name }}!"}
+
+    outcome = await talk.turn()
+
+    assert outcome.assistant_text == "Good morning, Dr. Ada!"
+    assert talk.llm.requests == []
+    assert outcome.checkpoint.messages == [{"role": "assistant", "content": "Good morning, Dr. Ada!"}]
+
+
+async def test_a_greeting_of_its_own_that_cannot_be_read_leaves_the_workflows(talk: Talk) -> None:
+    talk.initial_context["greeting_override"] = {"type": "song"}
+
+    assert (await talk.turn()).assistant_text == "Hello Ada."
+
+
 async def test_a_greeting_needs_no_model_at_all(talk: Talk) -> None:
     talk.model = None
 

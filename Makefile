@@ -61,7 +61,7 @@ types: $(INSTALLED)  ## Check types, strictly.
 .PHONY: tests
 tests: $(INSTALLED) $(LOCAL_LLM)  ## Run the tests with branch coverage, without lint and types.
 	$(BIN)/coverage erase
-	$(BIN)/pytest --cov --cov-report= -n 2 --dist loadgroup tests/unit tests/integration
+	$(BIN)/pytest --cov --cov-report= -n 2 --dist loadgroup --engine-rules tests/unit tests/integration
 	$(BIN)/pytest --cov --cov-report= --cov-append tests/acceptance tests/chaos
 	$(BIN)/coverage report
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.servers", "tests.system_fixtures"]
+pytest_plugins = ["tests.servers", "tests.system_fixtures", "tests.engine_rules"]
 
 # A machine that is busy draws slowly; that says nothing about what is tested.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -13,7 +13,7 @@ from worker.channel.publisher import Publisher
 from worker.channel.subscriber import Subscriber
 from worker.queue.doorbell import CeleryDoorbell
 from worker.storage.database import Database
-from worker.storage.migrate import expected_revision
+from worker.storage.migrate import SchemaRevisions, schema_revisions
 from worker.turns.dispatch import Dispatch
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ class Services:
     """The servers behind the API. None of them needs to be up when the process starts; each recovers by itself.
 
     Attributes:
-        schema_revision: The revision of the database's schema that this program was written for.
+        schema_revisions: The revisions of the database's schema that this program knows.
     """
 
     settings: Settings
     database: Database
     dispatch: Dispatch
     subscriber: Subscriber
-    schema_revision: str
+    schema_revisions: SchemaRevisions
 
     @classmethod
     @asynccontextmanager
@@ -60,7 +60,7 @@ class Services:
             dispatch = Dispatch(database, publisher, doorbell)
             stack.push_async_callback(dispatch.drain)
             await subscriber.start()
-            yield cls(settings, database, dispatch, subscriber, await asyncio.to_thread(expected_revision))
+            yield cls(settings, database, dispatch, subscriber, await asyncio.to_thread(schema_revisions))
 
 
 # A coroutine, though it awaits nothing: FastAPI would run a plain function in a thread, for every request.

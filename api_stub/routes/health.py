@@ -71,9 +71,4 @@ async def _database_trouble(services: Services) -> str | None:
         return f"PostgreSQL gave no answer within {_PATIENCE_SECONDS:g} s."
     except TurnWorkerError:
         return "PostgreSQL cannot be reached."
-    if revision != services.schema_revision:
-        return (
-            f"The schema is at revision {revision or 'none'}, this program needs {services.schema_revision}. "
-            "Run `turn-worker migrate`."
-        )
-    return None
+    return services.schema_revisions.trouble(revision)

@@ -14,7 +14,7 @@ from redis.retry import Retry
 from worker.errors import TurnWorkerError
 from worker.settings import InvalidSettings
 from worker.storage.database import Database
-from worker.storage.migrate import SchemaOutdated, expected_revision
+from worker.storage.migrate import SchemaOutdated, schema_revisions
 from worker.storage.views import applied_revision
 from worker.telemetry.masking import mask_secrets
 
@@ -76,11 +76,11 @@ def require_redis(url: str) -> None:
 
 
 def require_database(url: str) -> None:
-    """Return if PostgreSQL answers and has the schema that this program needs.
+    """Return if PostgreSQL answers and has the schema, or a later one, that this program needs.
 
     Raises:
         DatabaseUnavailable: it does not answer.
-        SchemaOutdated: it has another schema.
+        SchemaOutdated: its schema is older than this program needs.
     """
 
     async def look() -> None:
@@ -96,17 +96,13 @@ async def transaction(url: str) -> AsyncIterator[AsyncConnection]:
 
     Raises:
         DatabaseUnavailable: PostgreSQL cannot be reached or refused the login.
-        SchemaOutdated: the database has another schema than this program needs.
+        SchemaOutdated: the database's schema is older than this program needs.
     """
     database = Database(url, pool_size=1)
     try:
         async with database.transaction() as connection:
-            found = await applied_revision(connection)
-            if found != expected_revision():
-                raise SchemaOutdated(
-                    f"The database's schema is at revision {found or 'none'}, and this program needs "
-                    f"{expected_revision()}. Run `turn-worker migrate`."
-                )
+            if trouble := schema_revisions().trouble(await applied_revision(connection)):
+                raise SchemaOutdated(trouble)
             yield connection
     finally:
         await database.close()

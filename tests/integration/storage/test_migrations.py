@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from worker.storage.database import DatabaseUnavailable, sqlalchemy_url
-from worker.storage.migrate import expected_revision, migrate
+from worker.storage.migrate import SchemaRevisions, migrate, schema_revisions
 from worker.storage.schema import metadata
 
 if TYPE_CHECKING:
@@ -59,8 +59,23 @@ def test_the_models_equal_the_migrated_schema_to_the_last_constraint(
 
 
 def test_migrating_twice_changes_nothing_the_second_time(empty_database_url: str) -> None:
-    assert migrate(empty_database_url) == (None, expected_revision())
-    assert migrate(empty_database_url) == (expected_revision(), expected_revision())
+    assert migrate(empty_database_url) == (None, schema_revisions().head)
+    assert migrate(empty_database_url) == (schema_revisions().head, schema_revisions().head)
+
+
+def test_a_later_releases_schema_is_left_alone(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'later'")
+    assert migrate(empty_database_url) == ("later", "later")
+
+
+def test_an_older_schema_is_trouble_and_a_later_one_is_none() -> None:
+    revisions = SchemaRevisions(head="0003", earlier=frozenset({"0001", "0002"}))
+    assert revisions.trouble("0003") is None
+    assert revisions.trouble("later") is None
+    for older in ("0001", "0002", None):
+        assert "needs 0003. Run `turn-worker migrate`." in str(revisions.trouble(older))
 
 
 def test_migrations_run_at_the_same_time_take_turns_and_all_succeed(empty_database_url: str) -> None:

@@ -15,7 +15,8 @@ $(INSTALLED): deploy/requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked dependencies into $(VENV) (once) ..."
-	@$(PIP) install --quiet --require-hashes --requirement deploy/requirements-dev.lock
+	@$(PIP) install --quiet --no-deps --require-hashes --requirement deploy/requirements-build.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --require-hashes --requirement deploy/requirements-dev.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

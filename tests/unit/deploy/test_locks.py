@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.unit.deploy.project import DEPLOY, PYPROJECT
+from tests.unit.deploy.project import DEPLOY, PYPROJECT, ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,3 +61,12 @@ def test_a_lock_has_what_the_project_asks_for(lock: str, wanted: list[str]) -> N
 def test_the_tests_run_with_the_versions_that_are_deployed() -> None:
     deployed, tested = locked("requirements.lock"), locked("requirements-dev.lock")
     assert {package: tested[package] for package in deployed} == deployed
+
+
+@pytest.mark.parametrize("path", ["Makefile", "deploy/Dockerfile", "deploy/README.md"])
+def test_whatever_installs_a_lock_leaves_nothing_to_be_resolved(path: str) -> None:
+    """With an extra of a pinned package, pip's resolver tries the newest release first, whose hash no lock can have."""
+    installs = [line for line in (ROOT / path).read_text("utf-8").splitlines() if "--require-hashes" in line]
+    assert installs
+    for line in installs:
+        assert "--no-deps" in line, line

@@ -43,6 +43,8 @@ class CeleryDoorbell:
 
     def __init__(self, broker_url: str) -> None:
         self._app = celery_app(broker_url)
+        # kombu would try for 4 s more, and rings wait for each other. A sweep rings again. Not for workers: theirs must wait.
+        self._app.conf.broker_transport_options |= {"max_retries": 0}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="doorbell")
 
     async def ring(self, turns: Sequence[TurnReference]) -> None:

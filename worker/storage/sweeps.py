@@ -10,6 +10,7 @@ from worker.storage.line import AT_HEAD_OF_LINE, LEASE_EXPIRED
 from worker.storage.schema import idempotency_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,6 +33,17 @@ _TAKE_OVERDUE = text(f"""
         FOR UPDATE SKIP LOCKED
     )
     RETURNING organization_id, id
+""")
+_FORGET_RINGS = text("""
+    UPDATE turns SET rung_at = NULL
+    FROM (
+        SELECT turns.id FROM turns
+        JOIN unnest(CAST(:organization_ids AS uuid[]), CAST(:turn_ids AS uuid[])) AS rung (organization_id, turn_id)
+          ON turns.organization_id = rung.organization_id AND turns.id = rung.turn_id
+        ORDER BY turns.id
+        FOR UPDATE OF turns SKIP LOCKED
+    ) AS unlocked
+    WHERE turns.id = unlocked.id
 """)
 _PURGE_KEYS = delete(idempotency_keys).where(
     idempotency_keys.c.created_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, bindparam("older_than_seconds"))
@@ -56,6 +68,15 @@ async def take_overdue_turns(
         },
     )
     return [(row.organization_id, row.id) for row in result]
+
+
+async def forget_rings(connection: AsyncConnection, turns: Sequence[tuple[UUID, UUID]]) -> None:
+    """Note that nobody was rung for these turns, given as (organization id, turn id), so that the next sweep takes them.
+
+    One that somebody else has locked is left as it is: whoever changes a turn knows of it.
+    """
+    organization_ids, turn_ids = zip(*turns, strict=True)
+    await connection.execute(_FORGET_RINGS, {"organization_ids": list(organization_ids), "turn_ids": list(turn_ids)})
 
 
 async def purge_idempotency_keys(connection: AsyncConnection, *, older_than_seconds: float) -> int:

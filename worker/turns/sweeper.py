@@ -10,11 +10,13 @@ import structlog
 
 from worker.errors import TurnWorkerError
 from worker.storage.outbox import lock_unpublished, mark_published
-from worker.storage.sweeps import purge_idempotency_keys, take_overdue_turns
+from worker.storage.sweeps import forget_rings, purge_idempotency_keys, take_overdue_turns
 from worker.telemetry import names
 from worker.turns.dispatch import Dispatch, TurnReference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.settings import Settings
     from worker.storage.database import Database
 
@@ -65,7 +67,11 @@ class Sweeper:
         turns = await self._take_overdue_turns()
         if turns:
             log.info(names.SWEEP_RANG, count=len(turns))
-            await self._dispatch.ring(turns)
+            try:
+                await self._dispatch.ring(turns)
+            except TurnWorkerError:
+                await self._forget_rings(turns)
+                raise
         await self._publish_overdue_events()
 
     async def _take_overdue_turns(self) -> list[TurnReference]:
@@ -78,6 +84,10 @@ class Sweeper:
                 batch=self._settings.sweep_batch,
             )
         return [TurnReference(organization_id, turn_id) for organization_id, turn_id in overdue]
+
+    async def _forget_rings(self, turns: Sequence[TurnReference]) -> None:
+        async with self._database.transaction() as connection:
+            await forget_rings(connection, [(turn.organization_id, turn.turn_id) for turn in turns])
 
     async def _publish_overdue_events(self) -> None:
         async with self._database.transaction() as connection:

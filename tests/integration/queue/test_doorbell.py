@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -46,3 +47,20 @@ async def test_a_broker_that_is_away_is_a_clear_error_and_ringing_works_again_on
         redis_server.start()
     await doorbell.ring([turn])
     doorbell.close()
+
+
+async def test_a_ring_that_fails_is_not_tried_again() -> None:
+    """Rings wait for each other, and a sweep rings again: trying longer would only delay them all."""
+    connections = 0
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1") as server:
+        doorbell = CeleryDoorbell(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+        with pytest.raises(BrokerUnavailable):
+            await doorbell.ring([TurnReference(uuid4(), uuid4())])
+        doorbell.close()
+    assert connections == 1

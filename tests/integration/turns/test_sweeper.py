@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.channel.publisher import ChannelUnavailable, Publisher
+from worker.queue.doorbell import BrokerUnavailable, CeleryDoorbell
 from worker.turns.dispatch import Dispatch
 from worker.turns.sweeper import Sweeper
 
@@ -26,6 +27,19 @@ def sweeper(worker: Worker, world: World, worker_settings: Settings) -> Sweeper:
 
 async def test_a_turn_nobody_was_told_of_is_rung(world: World, worker: Worker, sweeper: Sweeper) -> None:
     turn = await world.enqueue((await world.session()).session_id)
+    await sweeper.sweep()
+    assert worker.doorbell.rung == [worker.reference(turn.turn_id)]
+
+
+async def test_a_turn_whose_ring_failed_is_rung_by_the_very_next_sweep(
+    world: World, worker: Worker, sweeper: Sweeper
+) -> None:
+    nowhere = CeleryDoorbell("redis://127.0.0.1:1/0")
+    turn = await world.enqueue((await world.session()).session_id)
+    failing = Sweeper(sweeper._settings, world.database, Dispatch(world.database, worker.dispatch._publisher, nowhere))
+    with pytest.raises(BrokerUnavailable):
+        await failing.sweep()
+    nowhere.close()
     await sweeper.sweep()
     assert worker.doorbell.rung == [worker.reference(turn.turn_id)]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from worker.conversation import event
+from worker.telemetry import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +85,7 @@ class ToolRunner:
         try:
             await self._stage.move(current.view.transitions[call.name])
         except Exception:
-            log.warning("transition.failed", transition=call.name, exc_info=True)
+            log.warning(names.TRANSITION_FAILED, transition=call.name, exc_info=True)
             return error_result("The transition failed and the conversation stays where it was.")
         return dict(DONE)
 
@@ -120,6 +121,6 @@ async def _run(tool: Tool, call: ToolCall) -> JsonValue:
         result = await tool.run(call.arguments or {})
         json.dumps(result)  # what JSON cannot hold could be neither shown to the model nor stored
     except Exception:
-        log.warning("tool.failed", tool=call.name, exc_info=True)
+        log.warning(names.TOOL_FAILED, tool=call.name, exc_info=True)
         return error_result(f"The tool {call.name!r} failed.")
     return result

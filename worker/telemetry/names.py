@@ -78,6 +78,14 @@ COMMIT_FAILED: Final = "commit.failed"
 SESSION_ENDED: Final = "session.ended"
 """A session is over."""
 
+# Engine
+
+TOOL_FAILED: Final = "tool.failed"
+"""A tool raised an error, which the line has; the model was told that it failed and the turn went on."""
+
+TRANSITION_FAILED: Final = "transition.failed"
+"""A transition raised an error, which the line has; the conversation stays on its node and the turn went on."""
+
 # Leases
 
 LEASE_LOST: Final = "lease.lost"

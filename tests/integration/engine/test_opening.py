@@ -58,6 +58,14 @@ async def test_a_greeting_of_its_own_that_cannot_be_read_leaves_the_workflows(ta
     assert (await talk.turn()).assistant_text == "Hello Ada."
 
 
+async def test_a_delayed_start_is_for_voice_and_does_not_hold_a_text_turn_up(talk: Talk) -> None:
+    start, *others = CLINIC["nodes"]
+    delayed = {**start, "data": {**start["data"], "delayed_start": True, "delayed_start_duration": 3600}}
+    talk.draw({**CLINIC, "nodes": [delayed, *others]})
+
+    assert (await talk.turn()).assistant_text == "Hello Ada."  # a turn that slept would fail with its time limit
+
+
 async def test_a_greeting_needs_no_model_at_all(talk: Talk) -> None:
     talk.model = None
 

@@ -123,7 +123,7 @@ class ReplyAggregator(FrameProcessor):
     async def _call_tools(self, reply: Reply) -> None:
         self._awaited = {call.id: _tool_call(call) for call in reply.tool_calls}
         self._results = {}
-        self._tools.begin(reply.tool_calls)
+        self._tools.begin(reply.tool_calls, llm_call=self._calls.number)
         for name in self._awaited.values():
             self._outstanding.begin(name)
         await self._llm.run_function_calls(
@@ -143,7 +143,7 @@ class ReplyAggregator(FrameProcessor):
         if len(self._results) == len(self._awaited):
             for call_id in self._awaited:
                 self._transcript.add_tool_result(call_id, self._results[call_id])
-            if not self._closed:
+            if not self._closed and self._capture.end_reason is None:
                 await self._ask_again()
         self._outstanding.end(self._awaited[tool_call_id])
 

@@ -28,15 +28,23 @@ class Capture:
     Attributes:
         events: What happened, in order.
         gathered_context: What the conversation has learned: a copy of what it knew before, free to be changed.
+        tool_state: What tools left for their next call: a copy too.
         assistant_created_at: When the last segment was complete; None while nothing was said.
+        end_reason: Why a tool ended the session; None while it goes on.
     """
 
     def __init__(
-        self, gathered_context: Mapping[str, JsonValue], ledger: UsageLedger | None, clock: Callable[[], datetime]
+        self,
+        gathered_context: Mapping[str, JsonValue],
+        ledger: UsageLedger | None,
+        clock: Callable[[], datetime],
+        tool_state: Mapping[str, JsonValue] | None = None,
     ) -> None:
         self.events: list[TurnEvent] = []
         self.gathered_context: dict[str, JsonValue] = deepcopy(dict(gathered_context))
+        self.tool_state: dict[str, JsonValue] = deepcopy(dict(tool_state or {}))
         self.assistant_created_at: datetime | None = None
+        self.end_reason: str | None = None
         self._segments: list[str] = []
         self._llm: dict[str, LLMUsage] = {}
         self._ledger = ledger

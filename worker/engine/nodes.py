@@ -68,7 +68,7 @@ class Stage:
     ) -> None:
         self._graph = graph
         self._tools = tools
-        self._initial_context = initial_context
+        self.initial_context = initial_context
         self._capture = capture
         self._clock = clock
 
@@ -97,16 +97,16 @@ class Stage:
     def greeting(self, node: StartCallNode) -> str:
         """What the conversation is greeted with, rendered: the session's own, or the start node's if that is in text."""
         with suppress(ValueError):  # the API refuses it; a context stored before it did so still has a conversation
-            if override := greeting_override(self._initial_context):
+            if override := greeting_override(self.initial_context):
                 return self.render(override.text).strip()
         return self.render(node.data.greeting).strip() if node.data.greeting_type == "text" else ""
 
     def render(self, template: str) -> str:
         """Fill in a template with what is known now."""
-        return render(template, self._initial_context, self._capture.gathered_context, self._clock())
+        return render(template, self.initial_context, self._capture.gathered_context, self._clock())
 
     async def _look(self, node: ConversationNode) -> NodeView:
-        prompt = system_prompt(self._graph, node, self._initial_context, self._capture.gathered_context, self._clock())
+        prompt = system_prompt(self._graph, node, self.initial_context, self._capture.gathered_context, self._clock())
         transitions = {transition.tool_name: transition for transition in self._graph.transitions(node.id)}
         own = await self._tools.of(node) if self._tools is not None else ()
         tools = {tool.name: tool for tool in own if tool.name not in transitions}

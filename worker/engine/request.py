@@ -57,6 +57,7 @@ class TurnRequest:
         model: The language model; None when none is configured.
         time_limit_seconds: Limit of the whole attempt.
         max_llm_calls: How many LLM calls the attempt may make: a bound on models that call tools without an end.
+        retry_root_id: The first of the turns that retry one another; None when the turn retries no other.
     """
 
     organization_id: UUID
@@ -70,6 +71,12 @@ class TurnRequest:
     model: ResolvedModel | None = None
     time_limit_seconds: float = 60.0
     max_llm_calls: int = 25
+    retry_root_id: UUID | None = None
+
+    @property
+    def idempotency_root(self) -> UUID:
+        """What the idempotency keys of its tool calls derive from."""
+        return self.retry_root_id or self.turn_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from worker.conversation import event
+from worker.engine.tools.tool import ToolInvocation, ToolResult, idempotency_key
 from worker.telemetry import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from pipecat.services.llm_service import FunctionCallParams
     from pydantic import JsonValue
@@ -37,15 +39,16 @@ def error_result(message: str) -> dict[str, JsonValue]:
 class ToolRunner:
     """Knows what the calls of the latest reply mean on the node they were made from, and answers them."""
 
-    def __init__(self, stage: Stage, capture: Capture, clock: Callable[[], datetime]) -> None:
+    def __init__(self, stage: Stage, capture: Capture, clock: Callable[[], datetime], idempotency_root: UUID) -> None:
         self._stage = stage
         self._capture = capture
         self._clock = clock
+        self._idempotency_root = idempotency_root
         self._round: _Round | None = None
 
-    def begin(self, calls: Sequence[ToolCall]) -> None:
-        """Take on the calls of a reply. `handle` is then called once for each."""
-        self._round = _Round(self._stage.view, calls)
+    def begin(self, calls: Sequence[ToolCall], *, llm_call: int) -> None:
+        """Take on the calls of a reply, the turn's `llm_call`-th. `handle` is then called once for each."""
+        self._round = _Round(self._stage.view, calls, llm_call)
         for call in calls:
             self._capture.events.append(
                 event.tool_call_started(
@@ -74,7 +77,7 @@ class ToolRunner:
             tool = current.view.tools.get(call.name)
             if tool is None:
                 return error_result(f"There is no tool {call.name!r} at this point of the conversation.")
-            return await _run(tool, call)
+            return self._apply(tool, await self._run(tool, call, current.llm_call))
         finally:
             current.ordinary_call_ended()
 
@@ -82,6 +85,8 @@ class ToolRunner:
         if call.id != current.first_transition:
             return error_result("Another transition of the same reply was followed; only the first one counts.")
         await current.ordinary_calls_ended.wait()
+        if self._capture.end_reason is not None:
+            return error_result("Another tool of the same reply ended the conversation.")
         try:
             await self._stage.move(current.view.transitions[call.name])
         except Exception:
@@ -89,19 +94,50 @@ class ToolRunner:
             return error_result("The transition failed and the conversation stays where it was.")
         return dict(DONE)
 
+    async def _run(self, tool: Tool, call: ToolCall, llm_call: int) -> ToolResult:
+        invocation = ToolInvocation(
+            arguments=call.arguments or {},
+            tool_call_id=call.id,
+            idempotency_key=idempotency_key(self._idempotency_root, llm_call, call.id),
+            initial_context=self._stage.initial_context,
+            gathered_context=self._capture.gathered_context,
+            now=self._clock(),
+            state=self._capture.tool_state.get(_state_key(tool)),
+        )
+        try:
+            result = await tool.run(invocation)
+            json.dumps([result.result, dict(result.learned), result.state])  # what JSON cannot hold cannot be stored
+        except Exception:
+            log.warning(names.TOOL_FAILED, tool=call.name, exc_info=True)
+            return ToolResult(result=error_result(f"The tool {call.name!r} failed."))
+        return result
+
+    def _apply(self, tool: Tool, result: ToolResult) -> JsonValue:
+        """Let a call have its effects on the conversation, and return what the model sees of it."""
+        self._capture.say(result.message)
+        for name, value in result.learned.items():
+            self._capture.learn(name, value)
+        if result.state is not None:
+            self._capture.tool_state[_state_key(tool)] = result.state
+        self._capture.events.extend(result.events)
+        self._capture.end_reason = self._capture.end_reason or result.end_reason
+        return result.result
+
 
 class _Round:
     """The calls of one reply.
 
     Attributes:
         view: The node they were made from.
+        llm_call: The number of the reply within the turn.
         calls: The calls by id.
         first_transition: The id of the transition that counts, if there is any.
         ordinary_calls_ended: Set when every call that is no transition has its result.
     """
 
-    def __init__(self, view: NodeView, calls: Sequence[ToolCall]) -> None:
+    def __init__(self, view: NodeView, calls: Sequence[ToolCall], llm_call: int) -> None:
         self.view = view
+        self.llm_call = llm_call
         self.calls = {call.id: call for call in calls}
         transitions = [call.id for call in calls if call.name in view.transitions]
         self.first_transition = transitions[0] if transitions else None
@@ -116,11 +152,5 @@ class _Round:
             self.ordinary_calls_ended.set()
 
 
-async def _run(tool: Tool, call: ToolCall) -> JsonValue:
-    try:
-        result = await tool.run(call.arguments or {})
-        json.dumps(result)  # what JSON cannot hold could be neither shown to the model nor stored
-    except Exception:
-        log.warning(names.TOOL_FAILED, tool=call.name, exc_info=True)
-        return error_result(f"The tool {call.name!r} failed.")
-    return result
+def _state_key(tool: Tool) -> str:
+    return tool.state_key or tool.name

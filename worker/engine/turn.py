@@ -95,7 +95,7 @@ class _Turn:
         self.clients = clients
         self.clock = clock
         self.initial_context = _with_runtime_configuration(request)
-        self.capture = Capture(request.checkpoint.gathered_context, usage_ledger, clock)
+        self.capture = Capture(request.checkpoint.gathered_context, usage_ledger, clock, request.checkpoint.tool_state)
         self.outstanding = Outstanding()
         self.transcript = Transcript(request.checkpoint.messages)
         self.stage = Stage(request.graph, tools, self.initial_context, self.capture, clock)
@@ -109,7 +109,9 @@ class _Turn:
             self._hear(message)
         if self.request.user_messages or not greeted:
             await self._answer(self._model())
-        if self.stage.view.ends_session:
+        if self.capture.end_reason is not None:
+            self._end(self.capture.end_reason)
+        elif self.stage.view.ends_session:
             self._end(END_NODE_REASON)
 
     def outcome(self) -> TurnOutcome:
@@ -120,6 +122,7 @@ class _Turn:
             current_node_id=self.stage.view.node.id,
             messages=self.transcript.finished(),
             gathered_context=self.capture.gathered_context,
+            tool_state=self.capture.tool_state,
         )
         return TurnOutcome(
             assistant_text=self.capture.assistant_text,
@@ -172,7 +175,7 @@ class _Turn:
                     provider_id=provider.message_id,
                     stage=self.stage,
                     transcript=self.transcript,
-                    tools=ToolRunner(self.stage, self.capture, self.clock),
+                    tools=ToolRunner(self.stage, self.capture, self.clock, self.request.idempotency_root),
                     capture=self.capture,
                     outstanding=self.outstanding,
                     clock=self.clock,

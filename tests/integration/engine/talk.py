@@ -12,19 +12,19 @@ import pytest
 from worker.conversation.checkpoint import Checkpoint
 from worker.embedded.scripted_llm import Script
 from worker.engine.request import LLMCall, ResolvedModel, TurnRequest
+from worker.engine.tools.tool import Tool, ToolInvocation, ToolResult
 from worker.engine.turn import run_turn
 from worker.workflow.definition import WorkflowDefinition
 from worker.workflow.graph import WorkflowGraph
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from pydantic import JsonValue
 
     from worker.embedded.scripted_llm import ScriptedLLM
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.outcome import TurnOutcome
-    from worker.engine.tools.tool import Tool
     from worker.workflow.definition import ConversationNode
 
 ANTHROPIC = pytest.mark.parametrize("model", ["anthropic"], indirect=True)
@@ -63,6 +63,15 @@ CLINIC: dict[str, Any] = {
     ],
 }
 """Reception, booking and goodbye under one persona, with a loop between the first two."""
+
+
+def tool(name: str, run: Callable[[Mapping[str, JsonValue]], Awaitable[JsonValue]]) -> Tool:
+    """A tool that needs to know nothing but its arguments, and does nothing but answer."""
+
+    async def call(invocation: ToolInvocation) -> ToolResult:
+        return ToolResult(result=await run(invocation.arguments))
+
+    return Tool(name=name, description=f"Does {name}.", run=call, properties={"day": {"type": "string"}})
 
 
 class Ledger:

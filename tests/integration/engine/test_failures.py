@@ -12,7 +12,7 @@ import pytest
 from pipecat.processors.filters.identity_filter import IdentityFilter
 from pydantic import SecretStr
 
-from tests.integration.engine.talk import ANTHROPIC, KEY, OPENAI
+from tests.integration.engine.talk import ANTHROPIC, KEY, OPENAI, tool
 from worker.conversation.checkpoint import Checkpoint
 from worker.engine.failures import (
     BrokenContext,
@@ -28,7 +28,6 @@ from worker.engine.failures import (
 from worker.engine.llm.provider import provider
 from worker.engine.outstanding import Outstanding
 from worker.engine.pipeline import running_pipeline
-from worker.engine.tools.tool import Tool
 from worker.engine.turn import run_turn
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from tests.integration.engine.talk import Talk
     from worker.engine.request import ResolvedModel
+    from worker.engine.tools.tool import Tool
     from worker.workflow.definition import ConversationNode
 
 
@@ -226,7 +226,7 @@ async def test_a_turn_past_its_limit_names_the_tool_it_waited_for(talk: Talk) ->
             stopped.set()
         return None
 
-    talk.tools.by_node["start"] = [Tool(name="ponder", description="Ponders.", run=hang)]
+    talk.tools.by_node["start"] = [tool("ponder", hang)]
     talk.script({"reply": [{"tool": "ponder"}]})
 
     failed = await failure(talk, time_limit_seconds=1.0)
@@ -400,7 +400,7 @@ async def test_what_a_cancelled_turn_used_is_written_down(talk: Talk) -> None:
         await asyncio.Event().wait()
         return None
 
-    talk.tools.by_node["start"] = [Tool(name="wait", description="Waits.", run=wait)]
+    talk.tools.by_node["start"] = [tool("wait", wait)]
     turn = asyncio.create_task(talk.turn("Hi"))
     await heard.wait()
 

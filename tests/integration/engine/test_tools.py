@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
+from tests.integration.engine.talk import tool
 from worker.conversation.event import TOOL_CALL_RESULT, TOOL_CALL_STARTED
 from worker.engine.failures import TooManyLLMCalls
-from worker.engine.tools.tool import Tool
+from worker.engine.tools.tool import Tool, ToolInvocation, ToolResult, idempotency_key
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from pydantic import JsonValue
 
     from tests.integration.engine.talk import Talk
     from worker.engine.outcome import TurnOutcome
-
-
-def tool(name: str, run: Callable[[Mapping[str, JsonValue]], Awaitable[JsonValue]]) -> Tool:
-    return Tool(name=name, description=f"Does {name}.", run=run, properties={"day": {"type": "string"}})
 
 
 async def free_times(arguments: Mapping[str, JsonValue]) -> JsonValue:
@@ -181,3 +179,90 @@ async def test_a_model_that_calls_tools_without_an_end_is_stopped(talk: Talk) ->
     assert len(talk.ledger.calls) == 4
     assert not failed.value.retryable
     assert failed.value.events[-1].payload["code"] == "too_many_llm_calls"
+
+
+def effect(name: str, result: ToolResult, seen: list[ToolInvocation]) -> Tool:
+    async def run(invocation: ToolInvocation) -> ToolResult:
+        seen.append(invocation)
+        return result
+
+    return Tool(name=name, description=f"Does {name}.", run=run)
+
+
+async def test_a_tools_message_is_shown_and_not_told_to_the_model(talk: Talk) -> None:
+    talk.at("book")
+    talk.tools.by_node["book"] = [effect("look", ToolResult(result="found", message=" Let me look. "), [])]
+    talk.script({"times": 1, "reply": [{"tool": "look"}]}, {"reply": "Here it is."})
+
+    outcome = await talk.turn("Look it up")
+
+    assert outcome.assistant_text == "Let me look.\n\nHere it is."
+    assert "Let me look." not in json.dumps(talk.llm.requests[-1].body)
+
+
+async def test_a_tool_that_ends_the_session_ends_it_with_its_reason_and_the_model_is_not_asked_again(
+    talk: Talk,
+) -> None:
+    talk.at("book")
+    talk.tools.by_node["book"] = [effect("hang_up", ToolResult(result="over", message="Bye.", end_reason="bored"), [])]
+    talk.script({"reply": [{"tool": "hang_up"}, {"tool": "back"}]})
+
+    outcome = await talk.turn("That is all")
+
+    assert outcome.completed
+    assert outcome.assistant_text == "Bye."
+    assert outcome.events[-1].payload == {"reason": "bored"}
+    assert outcome.gathered_context["call_disposition"] == "bored"
+    assert [result if isinstance(result, str) else result["status"] for result in results(outcome)] == ["over", "error"]
+    assert outcome.checkpoint.current_node_id == "book"
+    assert len(talk.llm.requests) == 1
+
+
+async def test_what_a_tool_learned_and_kept_for_itself_is_there_in_the_next_turn(talk: Talk) -> None:
+    seen: list[ToolInvocation] = []
+    talk.at("book")
+    talk.tools.by_node["book"] = [effect("count", ToolResult(result=1, learned={"day": "Monday"}, state=[1]), seen)]
+    talk.script(
+        {"when": {"after_tool_result": "count"}, "reply": "Counted."},
+        {"reply": [{"tool": "count"}]},
+    )
+
+    await talk.turn("Count")
+    outcome = await talk.turn("Again")
+
+    assert outcome.gathered_context["day"] == "Monday"
+    assert outcome.checkpoint.tool_state == {"count": [1]}
+    assert [(call.state, call.gathered_context.get("day")) for call in seen] == [(None, "Monday"), ([1], "Monday")]
+
+
+async def test_each_call_of_a_turn_has_an_idempotency_key_of_its_own(talk: Talk) -> None:
+    seen: list[ToolInvocation] = []
+    talk.at("book")
+    talk.tools.by_node["book"] = [effect("note", ToolResult(result="noted"), seen)]
+    talk.script(
+        {"times": 1, "reply": [{"tool": "note"}, {"tool": "note"}]},
+        {"times": 1, "reply": [{"tool": "note"}]},
+        {"reply": "Noted."},
+    )
+    request = talk.request("Note this")
+
+    await talk.run(request)
+
+    first, second, third = seen
+    assert {first.idempotency_key, second.idempotency_key} == {
+        idempotency_key(request.turn_id, 1, call.tool_call_id) for call in (first, second)
+    }
+    assert third.idempotency_key == idempotency_key(request.turn_id, 2, third.tool_call_id)
+    assert len({call.idempotency_key for call in seen}) == 3
+
+
+async def test_the_keys_of_a_retried_turn_are_those_of_the_turn_it_retries(talk: Talk) -> None:
+    seen: list[ToolInvocation] = []
+    first_turn = uuid4()
+    talk.at("book")
+    talk.tools.by_node["book"] = [effect("note", ToolResult(result="noted"), seen)]
+    talk.script({"times": 1, "reply": [{"tool": "note"}]}, {"reply": "Noted."})
+
+    await talk.turn("Note this", retry_root_id=first_turn)
+
+    assert seen[0].idempotency_key == idempotency_key(first_turn, 1, seen[0].tool_call_id)

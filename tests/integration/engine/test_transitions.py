@@ -6,9 +6,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.integration.engine.talk import CLINIC
+from tests.integration.engine.talk import CLINIC, tool
 from worker.conversation.event import NODE_TRANSITION, SESSION_END
-from worker.engine.tools.tool import Tool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,8 +96,8 @@ async def test_ordinary_tools_of_the_same_reply_finish_first_in_the_old_node(tal
 
     talk.at("start")
     talk.tools.by_node["start"] = [
-        Tool(name="note", description="Notes.", run=note),
-        Tool(name="gate", description="Opens.", run=open_the_gate),
+        tool("note", note),
+        tool("gate", open_the_gate),
     ]
     talk.script(
         {"when": {"tool_offered": "book"}, "reply": [{"tool": "book"}, {"tool": "note"}, {"tool": "gate"}]},

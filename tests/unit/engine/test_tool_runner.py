@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 
@@ -27,7 +28,7 @@ async def runner() -> tuple[ToolRunner, Capture]:
     capture = Capture({}, None, lambda: NOW)
     stage = Stage(graph, None, {}, capture, lambda: NOW)
     await stage.begin("start")
-    return ToolRunner(stage, capture, lambda: NOW), capture
+    return ToolRunner(stage, capture, lambda: NOW, UUID(int=1)), capture
 
 
 async def answer(tools: ToolRunner, call_id: str) -> JsonValue:
@@ -44,7 +45,7 @@ async def answer(tools: ToolRunner, call_id: str) -> JsonValue:
 
 async def test_arguments_that_are_no_object_are_answered_with_an_error() -> None:
     tools, capture = await runner()
-    tools.begin([ToolCall("a", "book", None)])
+    tools.begin([ToolCall("a", "book", None)], llm_call=1)
 
     result: Any = await answer(tools, "a")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.storage.schema import TURN_STATUSES
+from worker.storage.schema.conversations import TURN_STATUSES
 from worker.turns.lifecycle import TERMINAL, TRANSITIONS, RetryPolicy
 
 POLICY = RetryPolicy(max_provider_failures=5, base_seconds=1.0, max_seconds=60.0)

@@ -56,6 +56,11 @@ class LLMCalls:
         self._reply: Reply | None = None
         self._open: ReplyStream | None = None
 
+    @property
+    def number(self) -> int:
+        """How many calls were made so far, which is also the number of the last one."""
+        return self._number
+
     def take_reply(self) -> Reply | None:
         """The reply of the call that ended last, once; None when it failed."""
         reply, self._reply = self._reply, None

@@ -1,0 +1,15 @@
+"""The journal of a turn's steps.
+
+Deployment: pre
+"""
+
+from __future__ import annotations
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Not filled in yet."""

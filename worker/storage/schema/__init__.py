@@ -1,0 +1,27 @@
+"""The tables. PostgreSQL is the truth: what is not here did not happen."""
+
+from worker.storage.schema.base import metadata
+from worker.storage.schema.conversations import messages, outbox, sessions, turns, usage_entries
+from worker.storage.schema.organizations import (
+    api_keys,
+    idempotency_keys,
+    organizations,
+    secrets,
+    workflow_definitions,
+    workflows,
+)
+
+__all__ = [
+    "api_keys",
+    "idempotency_keys",
+    "messages",
+    "metadata",
+    "organizations",
+    "outbox",
+    "secrets",
+    "sessions",
+    "turns",
+    "usage_entries",
+    "workflow_definitions",
+    "workflows",
+]

@@ -32,7 +32,7 @@ _COMMANDS: Final[Mapping[str, _Place]] = {
     "api": _Place("api", "api", "Run the HTTP API."),
     "worker": _Place("worker", "worker", "Run a worker process."),
     "migrate": _Place("migrate", "migrate", "Bring the database to the schema this version needs."),
-    "org": _Place("organizations", "org", "Create and list organizations."),
+    "org": _Place("organizations", "org", "Create, list and configure organizations."),
     "keys": _Place("organizations", "keys", "Create, list and revoke an organization's API keys."),
     "config": _Place("config", "config", "Set and show an organization's LLM defaults and secrets."),
 }

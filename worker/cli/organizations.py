@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
 
+from worker.cli.options import assignments
 from worker.cli.servers import database_url, transaction
 from worker.cli.tables import echo_table, moment
 from worker.settings import load_settings
 from worker.storage.organizations import (
+    change_settings,
     create_api_key,
     create_organization,
     find_organization,
@@ -19,16 +22,20 @@ from worker.storage.organizations import (
     list_organizations,
     revoke_api_key,
 )
+from worker.workflow.organization_settings import settings_described
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from worker.storage.organizations import ApiKey, NewApiKey, Organization
+    from worker.workflow.organization_settings import OrganizationSettings
 
 _organization = click.option("--org", "organization", required=True, metavar="NAME", help="Whose keys.")
 
 
 @click.group()
 def org() -> None:
-    """Create and list organizations: everything belongs to one, and none sees another's."""
+    """Create, list and configure organizations: everything belongs to one, and none sees another's."""
 
 
 @org.command("create")
@@ -44,6 +51,32 @@ def list_orgs() -> None:
     found = asyncio.run(_organizations(_url()))
     rows = [(each.name, str(each.id), moment(each.created_at)) for each in found]
     echo_table(("NAME", "ID", "CREATED"), rows)
+
+
+@org.command("set", epilog="\b\nSettings:\n" + "\n".join(f"  {name}: {what}" for name, what in settings_described()))
+@click.argument("name")
+@click.argument("changes", nargs=-1, required=True, metavar="KEY=VALUE...")
+def set_org(name: str, changes: tuple[str, ...]) -> None:
+    """Set what holds for one organization: its limits, how long its content is kept, which hosts it may reach.
+
+    KEY=null returns to the default. Either all of it is set or, if anything cannot be, nothing.
+    """
+    settings = asyncio.run(_change_settings(_url(), name, assignments(changes, "KEY=VALUE")))
+    click.echo(json.dumps(settings.document(), indent=2, ensure_ascii=False))
+
+
+@org.command("show")
+@click.argument("name")
+def show_org(name: str) -> None:
+    """Show an organization with everything that is set for it, as JSON."""
+    found = asyncio.run(_find_organization(_url(), name))
+    document = {
+        "id": str(found.id),
+        "name": found.name,
+        "created_at": moment(found.created_at),
+        "settings": found.settings,
+    }
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @click.group()
@@ -107,6 +140,17 @@ async def _create_organization(url: str, name: str) -> UUID:
 async def _organizations(url: str) -> list[Organization]:
     async with transaction(url) as connection:
         return await list_organizations(connection)
+
+
+async def _find_organization(url: str, name: str) -> Organization:
+    async with transaction(url) as connection:
+        return await find_organization(connection, name=name)
+
+
+async def _change_settings(url: str, name: str, changes: dict[str, JsonValue]) -> OrganizationSettings:
+    async with transaction(url) as connection:
+        owner = await find_organization(connection, name=name)
+        return await change_settings(connection, organization_id=owner.id, changes=changes)
 
 
 async def _create_key(url: str, organization: str, name: str) -> NewApiKey:

@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 
 from worker.errors import TurnWorkerError
 from worker.storage.schema import api_keys, organizations
+from worker.workflow.organization_settings import OrganizationSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,11 +75,13 @@ class Organization:
 
     Attributes:
         model_defaults: Its model configuration, as `worker.workflow.model_configuration` reads it; None for the operator's.
+        settings: Its settings, as `worker.workflow.organization_settings` reads them.
     """
 
     id: UUID
     name: str
     model_defaults: dict[str, Any] | None
+    settings: dict[str, Any]
     created_at: datetime
 
 
@@ -113,6 +116,16 @@ _SET_DEFAULTS = (
     .where(organizations.c.id == bindparam("b_organization_id"))
     .values(model_defaults=bindparam("b_model_defaults", type_=JSON(none_as_null=True)))
     .returning(organizations.c.id)
+)
+_LOCK_SETTINGS = (
+    select(organizations.c.settings)
+    .where(organizations.c.id == bindparam("organization_id"))
+    .with_for_update(key_share=True)
+)
+_SET_SETTINGS = (
+    update(organizations)
+    .where(organizations.c.id == bindparam("b_organization_id"))
+    .values(settings=bindparam("b_settings", type_=JSON))
 )
 _INSERT_KEY = insert(api_keys)
 _LIST_KEYS = (
@@ -156,13 +169,13 @@ async def find_organization(connection: AsyncConnection, *, name: str) -> Organi
     row = (await connection.execute(_FIND, {"name": name})).one_or_none()
     if row is None:
         raise OrganizationNotFound(name)
-    return Organization(row.id, row.name, row.model_defaults, row.created_at)
+    return Organization(row.id, row.name, row.model_defaults, row.settings, row.created_at)
 
 
 async def list_organizations(connection: AsyncConnection) -> list[Organization]:
     """All organizations, by name."""
     rows = await connection.execute(_LIST)
-    return [Organization(row.id, row.name, row.model_defaults, row.created_at) for row in rows]
+    return [Organization(row.id, row.name, row.model_defaults, row.settings, row.created_at) for row in rows]
 
 
 async def set_model_defaults(
@@ -179,6 +192,25 @@ async def set_model_defaults(
     found = await connection.scalar(_SET_DEFAULTS, {"b_organization_id": organization_id, "b_model_defaults": value})
     if found is None:
         raise OrganizationNotFound(str(organization_id))
+
+
+async def change_settings(
+    connection: AsyncConnection, *, organization_id: UUID, changes: Mapping[str, JsonValue]
+) -> OrganizationSettings:
+    """Set some of the organization's settings, by dotted name, and return all of them. None returns one to its default.
+
+    Two changes at once follow each other. They hold for every request and claim from then on.
+
+    Raises:
+        OrganizationNotFound: when there is no such organization.
+        InvalidOrganizationSettings: with every name that does not exist and every value that cannot be; nothing was set.
+    """
+    stored = await connection.scalar(_LOCK_SETTINGS, {"organization_id": organization_id})
+    if stored is None:
+        raise OrganizationNotFound(str(organization_id))
+    settings = OrganizationSettings.model_validate(stored).changed(changes)
+    await connection.execute(_SET_SETTINGS, {"b_organization_id": organization_id, "b_settings": settings.document()})
+    return settings
 
 
 async def create_api_key(connection: AsyncConnection, *, organization_id: UUID, name: str) -> NewApiKey:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -103,3 +104,29 @@ def test_keys_of_an_organization_that_is_not_there_are_an_error(
 
 def test_an_id_that_is_none_is_a_wrong_use(command: Callable[..., Result]) -> None:
     assert command("keys", "revoke", "--org", "Acme", "17").exit_code == 2
+
+
+def test_settings_are_set_shown_and_returned_to_their_defaults(done: Callable[..., str], acme: UUID) -> None:
+    done("org", "set", "Acme", "limits.max_running_turns=5", "allowed_hosts=crm.lan")
+    printed = json.loads(done("org", "set", "Acme", "limits.max_pending_turns=100"))
+    shown = json.loads(done("org", "show", "Acme"))
+    expected = {"limits": {"max_running_turns": 5, "max_pending_turns": 100}, "allowed_hosts": ["crm.lan"]}
+    assert printed == shown["settings"] == expected
+    assert (shown["id"], shown["name"]) == (str(acme), "Acme")
+    assert json.loads(done("org", "set", "Acme", "limits.max_running_turns=null", "allowed_hosts=null")) == {
+        "limits": {"max_pending_turns": 100}
+    }
+
+
+def test_wrong_settings_are_all_named_and_nothing_is_set(
+    command: Callable[..., Result], done: Callable[..., str], acme: UUID
+) -> None:
+    result = command("org", "set", "Acme", "limits.max_running_turns=none", "retention.years=1", "allowed_hosts=a.lan")
+    assert result.exit_code == 1
+    assert "limits.max_running_turns: Input should be a valid integer" in result.stderr
+    assert "retention.years: there is no such setting" in result.stderr
+    assert json.loads(done("org", "show", "Acme"))["settings"] == {}
+
+
+def test_settings_of_an_unknown_organization_are_refused(command: Callable[..., Result]) -> None:
+    assert "There is no organization 'Acme'" in command("org", "show", "Acme").stderr

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
 
 from worker.storage.schema.base import (
@@ -32,6 +33,8 @@ organizations = Table(
     Column("name", Text, nullable=False, unique=True),
     # The organization's ModelConfiguration; a definition's model_overrides replace it field by field.
     Column("model_defaults", JSON),
+    # The organization's OrganizationSettings, as far as they are not the defaults.
+    Column("settings", JSON, nullable=False, server_default=text("'{}'")),
     created_at_column(),
 )
 

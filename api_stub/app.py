@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from api_stub import documentation, problems
-from api_stub.routes import events, health, sessions, turns, workflows
+from api_stub.routes import events, health, recordings, sessions, turns, workflows
 from api_stub.routes import problems as problem_pages
 from api_stub.services import Services
 from worker.settings import InvalidSettings
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.turns.dispatch import Doorbell
 
-_ROUTERS = (workflows.router, sessions.router, turns.router, events.router, health.router, problem_pages.router)
+_ROUTERS = (
+    workflows.router,
+    sessions.router,
+    turns.router,
+    events.router,
+    recordings.router,
+    health.router,
+    problem_pages.router,
+)
 
 
 def create_app(settings: Settings, doorbell: Doorbell | None = None) -> FastAPI:

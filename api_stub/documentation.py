@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from api_stub import requests
+from api_stub import recording_requests, requests
 from api_stub.problems import CATALOGUE, MEDIA_TYPE
 from api_stub.schemas import ProblemDetails
 
@@ -22,6 +22,7 @@ _BODIES: Final = (
     requests.CreateSession,
     requests.EnqueueTurn,
     requests.EndSession,
+    recording_requests.CreateRecording,
 )
 _WITH_KEY: Final = ("unauthorized", "invalid_request", "internal_error", "database_unavailable")
 _WITH_BODY: Final = ("malformed_json", "body_too_large", "unsupported_media_type")
@@ -58,7 +59,7 @@ def accepts(model: type[BaseModel], *, required: bool = True, keyed: bool = True
 
 
 def answers(
-    success: dict[int, tuple[type[BaseModel], str]],
+    success: dict[int, tuple[type[BaseModel] | None, str]],
     *problems: str,
     body: bool = False,
     located: bool = False,
@@ -67,7 +68,7 @@ def answers(
     """What a route declares as its `responses`.
 
     Args:
-        success: by status, the model of the answer and what it means.
+        success: by status, the model of the answer (None for an answer without a body) and what it means.
         problems: the codes of those that this route may answer with, beside those that any route with a key may.
         body: it reads a body.
         located: its answers carry a `Location`.
@@ -75,7 +76,9 @@ def answers(
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for status, (model, description) in success.items():
-        responses[status] = {"model": model, "description": description}
+        responses[status] = (
+            {"description": description} if model is None else {"model": model, "description": description}
+        )
         if located:
             responses[status]["headers"] = {
                 "Location": {"description": "The path of what was made.", "schema": {"type": "string"}}

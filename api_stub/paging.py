@@ -64,6 +64,26 @@ def read_number(cursor: str | None) -> int:
             raise _refused()
 
 
+def cursor_of_name(name: str) -> str:
+    """A cursor behind an item of a list ordered by name, which is printable ASCII."""
+    return _write([name])
+
+
+def read_name(cursor: str | None) -> str:
+    """What `cursor_of_name` was given; empty for the beginning of the list.
+
+    Raises:
+        Problem: when it did not come from there.
+    """
+    match _read(cursor):
+        case None:
+            return ""
+        case [str(name)] if name.isascii() and name.isprintable():
+            return name
+        case _:
+            raise _refused()
+
+
 def _write(value: object) -> str:
     return urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 

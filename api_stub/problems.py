@@ -95,6 +95,9 @@ CATALOGUE: Final = _catalogue(
     ProblemType("session_not_found", 404, "There is no such session", "Your organization has no session with this id."),
     ProblemType("turn_not_found", 404, "There is no such turn", "Your organization has no turn with this id."),
     ProblemType(
+        "recording_not_found", 404, "There is no such recording", "Your organization has no recording with this id."
+    ),
+    ProblemType(
         "method_not_allowed",
         405,
         "This method is not allowed here",
@@ -112,6 +115,12 @@ CATALOGUE: Final = _catalogue(
         "The session has changed",
         "The session is no longer at the `expected_revision` that the request named; `actual_revision` is where it is. "
         "Read it again and decide anew.",
+    ),
+    ProblemType(
+        "recording_exists",
+        409,
+        "There is a recording with this id",
+        "A recording is never changed: delete the one there is first, or register the new one under another id.",
     ),
     ProblemType(
         "body_too_large",

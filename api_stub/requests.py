@@ -32,7 +32,8 @@ MAX_NAME_CHARS: Final = 255
 MAX_MESSAGES: Final = 50
 
 
-def _one_line(value: str) -> str:
+def one_line(value: str) -> str:
+    """Refuse text that holds a control character."""
     if any(category(character) == "Cc" for character in value):
         raise ValueError("It may not contain control characters or line breaks.")
     return value
@@ -71,10 +72,10 @@ def _initial_context(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_CHARS),
-    AfterValidator(_one_line),
+    AfterValidator(one_line),
 ]
 ExternalId = Annotated[
-    Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(_one_line)] | None,
+    Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(one_line)] | None,
     Field(description=f"Your own name for it: one line of 1 to {MAX_NAME_CHARS} characters. It need not be unique."),
 ]
 Metadata = Annotated[
@@ -95,11 +96,13 @@ ExpectedRevision = Annotated[
 ]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What a request's body must be; fields that it does not have are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CreateWorkflow(_Body):
+class CreateWorkflow(Body):
     """A new workflow."""
 
     name: Name = Field(description=f"One line of 1 to {MAX_NAME_CHARS} characters.", examples=["Front desk"])
@@ -109,14 +112,14 @@ class CreateWorkflow(_Body):
     )
 
 
-class PutWorkflow(_Body):
+class PutWorkflow(Body):
     """The next definition of a workflow. Sessions that exist keep theirs."""
 
     definition: Definition = Field(description="A JSON object, as when the workflow was created.")
     name: Name | None = Field(default=None, description="A new name for the workflow; without it, it keeps its own.")
 
 
-class CreateSession(_Body):
+class CreateSession(Body):
     """A new conversation."""
 
     initial_context: Annotated[
@@ -136,7 +139,7 @@ class CreateSession(_Body):
     metadata: Metadata = Field(default_factory=dict)
 
 
-class EnqueueTurn(_Body):
+class EnqueueTurn(Body):
     """What the user said: either one `text`, or several `messages` answered together."""
 
     text: UserText | None = Field(
@@ -163,7 +166,7 @@ class EnqueueTurn(_Body):
         return [self.text] if self.text is not None else list(self.messages or ())
 
 
-class EndSession(_Body):
+class EndSession(Body):
     """The end of a conversation."""
 
     reason: Name = Field(
@@ -172,7 +175,7 @@ class EndSession(_Body):
     expected_revision: ExpectedRevision = None
 
 
-_Wanted = TypeVar("_Wanted", bound=_Body)
+_Wanted = TypeVar("_Wanted", bound=Body)
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -214,7 +217,7 @@ def parse(request: Request, body: bytes, model: type[_Wanted], settings: Setting
     )
 
 
-def _accepted(model: type[_Body], location: tuple[int | str, ...]) -> str | None:
+def _accepted(model: type[Body], location: tuple[int | str, ...]) -> str | None:
     field: Any = model.model_fields.get(str(location[0])) if location else None
     if field is not None:
         return str(field.description)

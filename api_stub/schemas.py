@@ -134,6 +134,18 @@ class EventPage(_Answer):
     finished: bool = Field(description="There are no events after these, and there will be none.")
 
 
+class Recording(_Answer):
+    """A recording of speech, of which text conversations show the transcript."""
+
+    id: str = Field(description="What workflows refer to it by.")
+    organization_id: UUID
+    transcript: str
+    name: str | None
+    url: str | None = Field(description="Where the audio is.")
+    metadata: dict[str, Any] = Field(description="Your own notes about it.")
+    created_at: datetime
+
+
 class Page(_Answer, Generic[_Item]):
     """A piece of a list."""
 
@@ -153,6 +165,10 @@ class TurnPage(Page[Turn]):
     """A piece of the list of a session's turns."""
 
     revision: int = Field(description="The session's.")
+
+
+class RecordingPage(Page[Recording]):
+    """A piece of the list of recordings."""
 
 
 class ProblemDetails(_Answer):

@@ -65,6 +65,10 @@ class AsyncTurnWorkerClient:
     get_turn = _sends(calls.get_turn)
     list_turns = _sends(calls.list_turns)
     list_events = _sends(calls.list_events)
+    create_recording = _sends(calls.create_recording)
+    get_recording = _sends(calls.get_recording)
+    list_recordings = _sends(calls.list_recordings)
+    delete_recording = _sends(calls.delete_recording)
 
     async def wait(self, turn_id: UUID | str, *, timeout_seconds: float = 600.0) -> Turn:
         """Wait until a turn is completed, failed or cancelled.

@@ -28,7 +28,7 @@ MAX_WAIT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request, which may be sent again without harm: it reads, or it is a PUT, or it carries an idempotency key.
+    """One request, which may be sent again without harm: it reads, replaces or deletes, or it carries an idempotency key.
 
     Attributes:
         answer: Reads the body of a successful answer.
@@ -50,7 +50,7 @@ class Call(Generic[T]):
             ApiError: when it is a problem.
         """
         if response.is_success:
-            return self.answer.validate_json(response.content)
+            return self.answer.validate_json(response.content or b"null")
         raise problem_of(response)
 
 
@@ -77,6 +77,9 @@ _SESSIONS = TypeAdapter(schemas.SessionPage)
 _TURN = TypeAdapter(schemas.Turn)
 _TURNS = TypeAdapter(schemas.TurnPage)
 _EVENTS = TypeAdapter(schemas.EventPage)
+_RECORDING = TypeAdapter(schemas.Recording)
+_RECORDINGS = TypeAdapter(schemas.RecordingPage)
+_NOTHING: TypeAdapter[None] = TypeAdapter(None)
 
 
 def create_workflow(
@@ -183,6 +186,35 @@ def list_events(
 ) -> Call[schemas.EventPage]:
     """Read the log of a session, or what is in it about one turn, behind the number `after`."""
     return Call("GET", events_path(session_id, turn_id), _EVENTS, params=_query(after=after, limit=limit))
+
+
+def create_recording(
+    transcript: str,
+    *,
+    recording_id: str | None = None,
+    name: str | None = None,
+    url: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[schemas.Recording]:
+    """Register a recording by what is said in it, under the id that workflows refer to it by, or under a new one."""
+    body = {"transcript": transcript, **_given(id=recording_id, name=name, url=url, metadata=metadata)}
+    return _post("/v1/recordings", _RECORDING, body, idempotency_key)
+
+
+def get_recording(recording_id: str) -> Call[schemas.Recording]:
+    """Read a recording."""
+    return Call("GET", f"/v1/recordings/{recording_id}", _RECORDING)
+
+
+def list_recordings(*, limit: int = 50, cursor: str | None = None) -> Call[schemas.RecordingPage]:
+    """List recordings in the order of their ids. Pass the page's `next_cursor` as `cursor` for what follows."""
+    return Call("GET", "/v1/recordings", _RECORDINGS, params=_query(limit=limit, cursor=cursor))
+
+
+def delete_recording(recording_id: str) -> Call[None]:
+    """Forget a recording."""
+    return Call("DELETE", f"/v1/recordings/{recording_id}", _NOTHING)
 
 
 def events_path(session_id: UUID | str | None, turn_id: UUID | str | None) -> str:

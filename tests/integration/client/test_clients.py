@@ -109,6 +109,17 @@ async def test_a_whole_conversation(connect: Callable[..., Client], served: Tena
     assert log.finished
 
 
+async def test_recordings_are_registered_and_forgotten(connect: Callable[..., Client]) -> None:
+    client = connect()
+    recording = await client.create_recording("Welcome.", recording_id="rec_1", name="Welcome", metadata={"a": 1})
+    assert (recording.id, recording.transcript, recording.metadata) == ("rec_1", "Welcome.", {"a": 1})
+    assert await client.get_recording("rec_1") == recording
+    assert (await client.list_recordings()).data == [recording]
+    await client.delete_recording("rec_1")
+    with pytest.raises(NotFound, match="recording_not_found"):
+        await client.delete_recording("rec_1")
+
+
 async def test_waiting_ends_as_soon_as_the_turn_does(connect: Callable[..., Client], served: Tenant) -> None:
     session = await served.session()
     turn = await served.turn(session["id"])

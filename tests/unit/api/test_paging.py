@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api_stub.paging import cursor_of_number, cursor_of_time, read_number, read_time
+from api_stub.paging import cursor_of_name, cursor_of_number, cursor_of_time, read_name, read_number, read_time
 from api_stub.problems import Problem
 
 
@@ -24,14 +24,20 @@ def test_a_cursor_of_a_number_comes_back_whole(number: int) -> None:
     assert read_number(cursor_of_number(number)) == number
 
 
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
+def test_a_cursor_of_a_name_comes_back_whole(name: str) -> None:
+    assert read_name(cursor_of_name(name)) == name
+
+
 def test_no_cursor_is_the_beginning() -> None:
+    assert read_name(None) == ""
     assert read_time(None) is None
     assert read_number(None) == 0
 
 
 @given(st.text(max_size=200))
 def test_whatever_else_is_given_is_refused_or_read_but_never_a_defect(cursor: str) -> None:
-    for read in (read_time, read_number):
+    for read in (read_time, read_number, read_name):
         with suppress(Problem):
             read(cursor)
 
@@ -47,3 +53,5 @@ def test_a_cursor_of_one_list_is_none_of_another() -> None:
         read_time(cursor_of_number(5))
     with pytest.raises(Problem):
         read_number(cursor_of_time(datetime.now(UTC), UUID(int=1)))
+    with pytest.raises(Problem):
+        read_name(cursor_of_number(5))

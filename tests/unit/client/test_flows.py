@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api_stub.client import ApiUnavailable, ApiUnreachable, InvalidRequest, TurnUnfinished, calls, flows
+from api_stub.client import ApiUnavailable, ApiUnreachable, InvalidRequest, NotFound, TurnUnfinished, calls, flows
 from api_stub.client.flows import Pause
 
 if TYPE_CHECKING:
@@ -122,3 +122,10 @@ def test_waiting_for_no_time_takes_what_is_there() -> None:
     waited, (call,), _ = drive(flows.wait("1", 0, 0), [ok("completed")])
     assert waited.is_terminal
     assert call.params == {}
+
+
+def test_a_deletion_whose_answer_was_lost_is_done_when_nothing_is_left_to_delete() -> None:
+    call = calls.delete_recording("r")
+    assert drive(flows.exchange(call, retries=4), [httpx.ReadError("cut"), httpx.Response(404)])[0] is None
+    with pytest.raises(NotFound):
+        drive(flows.exchange(call, retries=4), [httpx.Response(404)])

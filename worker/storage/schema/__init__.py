@@ -10,6 +10,7 @@ from worker.storage.schema.organizations import (
     workflow_definitions,
     workflows,
 )
+from worker.storage.schema.recordings import recordings
 
 __all__ = [
     "api_keys",
@@ -18,6 +19,7 @@ __all__ = [
     "metadata",
     "organizations",
     "outbox",
+    "recordings",
     "secrets",
     "sessions",
     "turns",

@@ -93,6 +93,36 @@ def render_url(
     return url
 
 
+def render_json(
+    template: JsonValue,
+    initial_context: dict[str, JsonValue],
+    gathered_context: dict[str, JsonValue],
+    now: datetime,
+) -> JsonValue:
+    """Fill in every text of a JSON value. A text that is one placeholder and nothing else becomes the value it names.
+
+    So a number stays a number and a list a list, and what is missing is null. The names of members are no templates.
+
+    Args:
+        template: A JSON value whose texts have placeholders.
+        initial_context: Values given when the session was created.
+        gathered_context: What the conversation has learned.
+        now: The current time, with its zone.
+    """
+    match template:
+        case str():
+            placeholder = _PLACEHOLDER.fullmatch(template.strip())
+            if placeholder is not None:
+                return _value(placeholder, initial_context, gathered_context, now)
+            return render(template, initial_context, gathered_context, now)
+        case list():
+            return [render_json(item, initial_context, gathered_context, now) for item in template]
+        case dict():
+            return {name: render_json(item, initial_context, gathered_context, now) for name, item in template.items()}
+        case _:
+            return template
+
+
 def template_problem(template: str) -> str | None:
     """Say what is wrong with a template as written, or None. Rendering itself never fails on it."""
     opened = template.rfind("{{")
@@ -111,19 +141,28 @@ def _render(
 ) -> str:
     if "{{" not in template:
         return template
-    if now.tzinfo is None:
-        raise ValueError("The current time needs its time zone; got a naive datetime.")
 
     def fill(placeholder: re.Match[str]) -> str:
-        path = placeholder["path"]
-        value: JsonValue = _clock(path, now)
-        if value is None:
-            value = _lookup(path, initial_context, gathered_context)
-        if value in (None, "") and placeholder["fallback"] is not None:
-            value = placeholder["fallback"].strip()
-        return encode(_text(value))
+        return encode(_text(_value(placeholder, initial_context, gathered_context, now)))
 
     return _PLACEHOLDER.sub(fill, template)
+
+
+def _value(
+    placeholder: re.Match[str],
+    initial_context: dict[str, JsonValue],
+    gathered_context: dict[str, JsonValue],
+    now: datetime,
+) -> JsonValue:
+    if now.tzinfo is None:
+        raise ValueError("The current time needs its time zone; got a naive datetime.")
+    path = placeholder["path"]
+    value: JsonValue = _clock(path, now)
+    if value is None:
+        value = _lookup(path, initial_context, gathered_context)
+    if value in (None, "") and placeholder["fallback"] is not None:
+        return placeholder["fallback"].strip()
+    return value
 
 
 def _clock(path: str, now: datetime) -> str | None:

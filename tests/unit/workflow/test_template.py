@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.workflow.template import UnsafeURL, render, render_url, template_problem
+from worker.workflow.template import UnsafeURL, render, render_json, render_url, template_problem
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -250,3 +250,21 @@ def test_no_value_changes_the_scheme_the_host_or_the_number_of_segments(value: s
     assert url.isascii()
     encodable = value.encode(errors="replace").decode()
     assert unquote(parts.path.split("/")[2]) == encodable
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("{{ zero }}", 0),
+        (" {{ no }} ", False),
+        ("{{ address.lines }}", ["One", {"street": "Two"}]),
+        ("{{ missing }}", None),
+        ("{{ missing | none }}", "none"),
+        ("No. {{ zero }}", "No. 0"),
+        ("{{ zero }}{{ zero }}", "00"),
+        ({"{{ name }}": ["{{ name }}", 1.5, None, True]}, {"{{ name }}": ["Ada", 1.5, None, True]}),
+    ],
+)
+def test_a_text_in_json_that_is_one_placeholder_becomes_the_value_itself(template: JsonValue, value: JsonValue) -> None:
+    rendered_value = render_json(template, INITIAL, GATHERED, NOW)
+    assert (rendered_value, type(rendered_value)) == (value, type(value))

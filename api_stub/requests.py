@@ -127,8 +127,8 @@ class CreateSession(Body):
     ] = Field(
         default_factory=dict,
         description=f"Values for the templates of prompts: a JSON object of at most {MAX_CONTEXT_BYTES:,} bytes. "
-        '`greeting_override`, if given, is `{"type": "text", "text": "..."}` and is said in place of the greeting of '
-        "the workflow; it is a template too.",
+        '`greeting_override`, if given, is `{"type": "text", "text": "..."}`, a template too, or `{"type": "recording", '
+        '"recording_id": "..."}`, and is said in place of the greeting of the workflow.',
         examples=[{"patient_name": "Ada"}],
     )
     begins_with: Literal["agent", "user"] = Field(

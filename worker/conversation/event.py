@@ -19,6 +19,12 @@ SESSION_END = "session_end"
 SESSION_CANCELLED = "session_cancelled"
 EXECUTION_ERROR = "execution_error"
 
+REPLY_STOPPED_EARLY = "reply_stopped_early"
+"""The model stopped before it was done. Payload: `reason` (`max_tokens`, `refusal`, ...), `detail`."""
+
+RECORDING_MISSING = "recording_missing"
+"""A recording that the definition, the session or the model names is not there. Payload: `recording_id`."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnEvent:
@@ -91,3 +97,13 @@ def session_cancelled(created_at: datetime, *, reason: str) -> TurnEvent:
 def execution_error(created_at: datetime, *, code: str, message: str) -> TurnEvent:
     """The turn's execution failed, with a stable code and a message an operator can act on."""
     return TurnEvent(EXECUTION_ERROR, created_at, {"code": code, "message": message})
+
+
+def reply_stopped_early(created_at: datetime, *, reason: str, detail: str | None) -> TurnEvent:
+    """The model stopped before it was done."""
+    return TurnEvent(REPLY_STOPPED_EARLY, created_at, {"reason": reason, "detail": detail})
+
+
+def recording_missing(created_at: datetime, *, recording_id: str) -> TurnEvent:
+    """There is no such recording."""
+    return TurnEvent(RECORDING_MISSING, created_at, {"recording_id": recording_id})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,18 @@ GREETING_OVERRIDE: Final = "greeting_override"
 """Where the initial context keeps it."""
 
 
-class GreetingOverride(BaseModel):
+class _Greeting(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _is_not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("It is blank.")
+        return value
+
+
+class TextGreeting(_Greeting):
     """A greeting in text.
 
     Attributes:
@@ -23,17 +34,27 @@ class GreetingOverride(BaseModel):
         text: What is said; a template, as greetings of the start node are.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     type: Literal["text"]
     text: str
 
-    @field_validator("text")
-    @classmethod
-    def _is_not_blank(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("It is blank.")
-        return value
+
+class RecordedGreeting(_Greeting):
+    """A greeting that was recorded.
+
+    Attributes:
+        type: What kind of greeting it is.
+        recording_id: The recording, whose transcript a text conversation shows.
+    """
+
+    type: Literal["recording"]
+    recording_id: str
+
+
+GreetingOverride: TypeAlias = TextGreeting | RecordedGreeting
+
+_READER: Final[TypeAdapter[GreetingOverride]] = TypeAdapter(
+    Annotated[TextGreeting | RecordedGreeting, Field(discriminator="type")]
+)
 
 
 def greeting_override(initial_context: Mapping[str, JsonValue]) -> GreetingOverride | None:
@@ -46,8 +67,9 @@ def greeting_override(initial_context: Mapping[str, JsonValue]) -> GreetingOverr
     if value is None:
         return None
     try:
-        return GreetingOverride.model_validate(value)
+        return _READER.validate_python(value)
     except ValidationError as error:
         raise ValueError(
-            f'`{GREETING_OVERRIDE}` must be {{"type": "text", "text": "..."}} with a text that is not blank, or left out.'
+            f'`{GREETING_OVERRIDE}` must be {{"type": "text", "text": "..."}} with a text that is not blank, '
+            '{"type": "recording", "recording_id": "..."}, or left out.'
         ) from error

@@ -23,7 +23,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.settings import LLMSettings
 
-from worker.conversation.event import TurnEvent
+from worker.conversation import event
 from worker.engine.failures import LLMReplyEmpty
 
 if TYPE_CHECKING:
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from worker.engine.outstanding import Outstanding
     from worker.engine.tool_runner import ToolRunner
     from worker.engine.transcript import Transcript
-
-REPLY_STOPPED_EARLY: Final = "reply_stopped_early"
-"""Event: the model stopped before it was done. Payload: `reason` (`max_tokens`, `refusal`, ...), `detail`."""
 
 _REQUEST: Final = "an LLM request"
 _RESPONSE: Final = "an LLM response"
@@ -107,7 +104,7 @@ class ReplyAggregator(FrameProcessor):
 
     async def _take(self, reply: Reply) -> None:
         said, self._text = "".join(self._text).strip(), []
-        self._capture.say(said)
+        self._capture.say(await self._stage.shown(said))
         if reply.early_stop is not None:
             self._note_early_stop(reply.early_stop)
         elif not said and not reply.tool_calls:
@@ -123,7 +120,7 @@ class ReplyAggregator(FrameProcessor):
     async def _call_tools(self, reply: Reply) -> None:
         self._awaited = {call.id: _tool_call(call) for call in reply.tool_calls}
         self._results = {}
-        self._tools.begin(reply.tool_calls, llm_call=self._calls.number)
+        self._tools.begin(reply.tool_calls, llm_call=self._calls.reply_number)
         for name in self._awaited.values():
             self._outstanding.begin(name)
         await self._llm.run_function_calls(
@@ -156,8 +153,7 @@ class ReplyAggregator(FrameProcessor):
         await self.push_frame(self.request(), FrameDirection.UPSTREAM)
 
     def _note_early_stop(self, stop: EarlyStop) -> None:
-        payload: dict[str, JsonValue] = {"reason": stop.reason, "detail": stop.detail}
-        self._capture.events.append(TurnEvent(REPLY_STOPPED_EARLY, self._clock(), payload))
+        self._capture.events.append(event.reply_stopped_early(self._clock(), reason=stop.reason, detail=stop.detail))
 
 
 def _tool_call(call: ToolCall) -> str:

@@ -147,6 +147,12 @@ class LLMQuotaExhausted(PermanentFailure):
     code: ClassVar[str] = "llm_quota_exhausted"
 
 
+class LLMReplyCutShort(PermanentFailure):
+    """The answer to a side question is not whole: the model refused, or ran into the limit of its tokens."""
+
+    code: ClassVar[str] = "llm_reply_cut_short"
+
+
 class LLMRateLimited(TransientFailure):
     """The provider takes no more requests at the moment."""
 

@@ -10,8 +10,8 @@ from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 
 from worker.conversation import event
-from worker.conversation.greeting_override import greeting_override
-from worker.engine.prompts import system_prompt
+from worker.conversation.greeting_override import RecordedGreeting, greeting_override
+from worker.engine.prompts import RECORDING_INSTRUCTIONS, system_prompt
 from worker.workflow.template import render
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from worker.engine.capture import Capture
+    from worker.engine.recordings import RecordedSpeech
     from worker.engine.tools.tool import NodeTools, Tool
     from worker.workflow.definition import ConversationNode, StartCallNode
     from worker.workflow.graph import Transition, WorkflowGraph
@@ -40,6 +41,7 @@ class NodeView:
         tools: Its other tools, by name.
         schema: All of them, as pipecat wants to be told.
         ends_session: Whether the session is over once the model has replied here.
+        answers_with_recordings: Whether the model may answer with recordings.
     """
 
     node: ConversationNode
@@ -48,6 +50,7 @@ class NodeView:
     tools: Mapping[str, Tool]
     schema: ToolsSchema
     ends_session: bool
+    answers_with_recordings: bool
 
 
 class Stage:
@@ -60,14 +63,17 @@ class Stage:
 
     def __init__(
         self,
+        *,
         graph: WorkflowGraph,
         tools: NodeTools | None,
+        recorded: RecordedSpeech,
         initial_context: dict[str, JsonValue],
         capture: Capture,
         clock: Callable[[], datetime],
     ) -> None:
         self._graph = graph
         self._tools = tools
+        self._recorded = recorded
         self.initial_context = initial_context
         self._capture = capture
         self._clock = clock
@@ -87,19 +93,33 @@ class Stage:
 
     async def move(self, transition: Transition) -> None:
         """Follow a transition: its speech is said, then the node changes. If anything fails, nothing has happened."""
-        speech = self.render(transition.edge.data.transition_speech)
-        if transition.edge.data.transition_speech_type != "text":
-            speech = ""
+        way = transition.edge.data
+        if way.transition_speech_type == "text":
+            speech = self.render(way.transition_speech)
+        else:
+            speech = await self._recorded.transcript(way.transition_speech_recording_id)
         view = await self._look(transition.target)
         self._capture.say(speech)
         self._enter(view, previous=self.view.node)
 
-    def greeting(self, node: StartCallNode) -> str:
-        """What the conversation is greeted with, rendered: the session's own, or the start node's if that is in text."""
+    async def greeting(self, node: StartCallNode) -> str:
+        """What the conversation is greeted with: the session's own greeting, or else the start node's.
+
+        Nothing when it is a recording that is not there: the opening is then left to the model.
+        """
         with suppress(ValueError):  # the API refuses it; a context stored before it did so still has a conversation
-            if override := greeting_override(self.initial_context):
+            override = greeting_override(self.initial_context)
+            if isinstance(override, RecordedGreeting):
+                return await self._recorded.transcript(override.recording_id)
+            if override is not None:
                 return self.render(override.text).strip()
-        return self.render(node.data.greeting).strip() if node.data.greeting_type == "text" else ""
+        if node.data.greeting_type == "text":
+            return self.render(node.data.greeting).strip()
+        return await self._recorded.transcript(node.data.greeting_recording_id)
+
+    async def shown(self, reply: str) -> str:
+        """What the user reads of a reply that the model gave on this node."""
+        return await self._recorded.shown(reply, answers=self.view.answers_with_recordings)
 
     def render(self, template: str) -> str:
         """Fill in a template with what is known now."""
@@ -107,6 +127,8 @@ class Stage:
 
     async def _look(self, node: ConversationNode) -> NodeView:
         prompt = system_prompt(self._graph, node, self.initial_context, self._capture.gathered_context, self._clock())
+        if answers_with_recordings := await self._recorded.answers(prompt):
+            prompt = f"{prompt}\n\n{RECORDING_INSTRUCTIONS}"
         transitions = {transition.tool_name: transition for transition in self._graph.transitions(node.id)}
         own = await self._tools.of(node) if self._tools is not None else ()
         tools = {tool.name: tool for tool in own if tool.name not in transitions}
@@ -119,7 +141,15 @@ class Stage:
                 ),
             ]
         )
-        return NodeView(node, prompt, transitions, tools, schema, ends_session=self._graph.is_end(node.id))
+        return NodeView(
+            node,
+            prompt,
+            transitions,
+            tools,
+            schema,
+            ends_session=self._graph.is_end(node.id),
+            answers_with_recordings=answers_with_recordings,
+        )
 
     def _enter(self, view: NodeView, previous: ConversationNode | None) -> None:
         self.view = view

@@ -19,6 +19,15 @@ NEUTRAL_USER_MESSAGE: Final = "(The user is waiting for you to speak.)"
 refuse an empty list and one that begins with the assistant, and the newer models one that ends with it. It is neither
 stored nor shown."""
 
+RECORDING_INSTRUCTIONS: Final = """\
+# How to answer
+Some answers exist as recordings; each is named above by its RECORDING_ID. Begin every reply with exactly one of two markers:
+- `● ` and the RECORDING_ID of one recording, and nothing else, to answer with that recording. Example: ● abc123
+- `▸ ` and your own words, to answer with them. Example: ▸ I will look that up for you.
+Answer with a recording where one fits what you want to say, else with your own words. Copy the RECORDING_ID exactly and never \
+make one up. Never mention markers or recordings to the user."""
+"""Appended to the system prompt where the model may answer with recordings (see `worker.engine.recordings`)."""
+
 
 def system_prompt(
     graph: WorkflowGraph,

@@ -88,14 +88,14 @@ class LLMCall:
         processor: The pipecat service that made it.
         model: The configured model.
         usage: What it used. Of a reply that was cut off, the completion tokens are estimated from the text that arrived.
-        calls_tools: Whether the reply asks for tools, so that the turn goes on after it.
+        turn_goes_on: Whether the turn goes on after it, with tools or whatever a side question was asked for.
     """
 
     number: int
     processor: str
     model: str
     usage: LLMUsage
-    calls_tools: bool = False
+    turn_goes_on: bool = False
 
 
 class UsageLedger(Protocol):

@@ -18,6 +18,7 @@ from worker.engine.nodes import Stage
 from worker.engine.outcome import TurnOutcome
 from worker.engine.outstanding import Outstanding
 from worker.engine.pipeline import running_pipeline
+from worker.engine.recordings import RecordedSpeech
 from worker.engine.tool_runner import ToolRunner
 from worker.engine.transcript import Transcript
 from worker.workflow.definition import StartCallNode
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from worker.engine.llm.clients import ProviderClients
+    from worker.engine.recordings import Recordings
     from worker.engine.request import ResolvedModel, TurnRequest, UsageLedger
     from worker.engine.tools.tool import NodeTools
 
@@ -47,6 +49,7 @@ async def run_turn(
     clients: ProviderClients,
     usage_ledger: UsageLedger | None = None,
     tools: NodeTools | None = None,
+    recordings: Recordings | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> TurnOutcome:
     """Run one attempt at a turn, from a conversation's checkpoint to its next one.
@@ -59,13 +62,14 @@ async def run_turn(
         clients: The SDK clients of this event loop.
         usage_ledger: Told of every LLM call as it ends, also in attempts that come to nothing.
         tools: Knows the tools of the nodes; None for none but transitions.
+        recordings: Knows the organization's recordings; None for none.
         clock: The current time, with its zone.
 
     Raises:
         TurnFailed: The attempt failed; its type says whether another may succeed.
         UnknownNode: The checkpoint stands on a node that the definition does not have.
     """
-    turn = _Turn(request, clients, usage_ledger, tools, clock)
+    turn = _Turn(request, clients=clients, usage_ledger=usage_ledger, tools=tools, recordings=recordings, clock=clock)
     limit = asyncio.timeout(request.time_limit_seconds)
     try:
         async with limit:
@@ -86,9 +90,11 @@ class _Turn:
     def __init__(
         self,
         request: TurnRequest,
+        *,
         clients: ProviderClients,
         usage_ledger: UsageLedger | None,
         tools: NodeTools | None,
+        recordings: Recordings | None,
         clock: Callable[[], datetime],
     ) -> None:
         self.request = request
@@ -98,13 +104,20 @@ class _Turn:
         self.capture = Capture(request.checkpoint.gathered_context, usage_ledger, clock, request.checkpoint.tool_state)
         self.outstanding = Outstanding()
         self.transcript = Transcript(request.checkpoint.messages)
-        self.stage = Stage(request.graph, tools, self.initial_context, self.capture, clock)
+        self.stage = Stage(
+            graph=request.graph,
+            tools=tools,
+            recorded=RecordedSpeech(recordings, self.capture, clock),
+            initial_context=self.initial_context,
+            capture=self.capture,
+            clock=clock,
+        )
         self.ended = False
 
     async def run(self) -> None:
         """Enter the node, open, answer, end."""
         entered = await self.stage.begin(self.request.checkpoint.current_node_id)
-        greeted = entered and self._greet()
+        greeted = entered and await self._greet()
         for message in self.request.user_messages:
             self._hear(message)
         if self.request.user_messages or not greeted:
@@ -135,9 +148,9 @@ class _Turn:
             session_state="completed" if self.ended else "running",
         )
 
-    def _greet(self) -> bool:
+    async def _greet(self) -> bool:
         node = self.stage.view.node
-        greeting = self.stage.greeting(node) if isinstance(node, StartCallNode) else ""
+        greeting = await self.stage.greeting(node) if isinstance(node, StartCallNode) else ""
         if greeting:
             self.capture.say(greeting)
             self.transcript.add_assistant(greeting)

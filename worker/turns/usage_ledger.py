@@ -27,7 +27,7 @@ _RETRY_SECONDS = 1.0
 class UsageLedger:
     """The ledger of one process. `of` gives the engine the page of one attempt.
 
-    The usage of a call that goes on to tools is written at once. That of the last one is kept for the statement that ends
+    The usage of a call after which the turn goes on is written at once. That of the last one is kept for the statement that ends
     the attempt, which follows within milliseconds, so that a plain turn costs no write of its own.
     """
 
@@ -102,7 +102,7 @@ class AttemptUsage:
             cache_read_input_tokens=call.usage.cache_read_input_tokens,
             cache_creation_input_tokens=call.usage.cache_creation_input_tokens,
         )
-        if call.calls_tools:
+        if call.turn_goes_on:
             self._ledger.write([entry])
         else:
             self._ledger.keep(entry)

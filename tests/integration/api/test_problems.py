@@ -179,7 +179,16 @@ async def test_notes_and_contexts_have_a_size(api: Tenant, field: str, limit: in
 
 
 @pytest.mark.parametrize(
-    "override", ["Hi", {"type": "text"}, {"type": "text", "text": " "}, {"type": "song", "text": "La"}, {"text": "Hi"}]
+    "override",
+    [
+        "Hi",
+        {"type": "text"},
+        {"type": "text", "text": " "},
+        {"type": "song", "text": "La"},
+        {"text": "Hi"},
+        {"type": "recording", "recording_id": ""},
+        {"type": "recording", "text": "Hi"},
+    ],
 )
 async def test_a_greeting_that_cannot_be_said_is_refused_with_the_form_of_one_that_can(
     api: Tenant, override: Any
@@ -190,6 +199,7 @@ async def test_a_greeting_that_cannot_be_said_is_refused_with_the_form_of_one_th
     (error,) = refused.json()["errors"]
     assert error["pointer"] == "/initial_context"
     assert '{"type": "text", "text": "..."}' in error["message"]
+    assert '{"type": "recording", "recording_id": "..."}' in error["message"]
 
 
 async def test_a_name_that_cannot_be_kept_is_refused(api: Tenant) -> None:

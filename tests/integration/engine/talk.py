@@ -98,6 +98,21 @@ class Tools:
 
 
 @dataclass
+class Recorded:
+    """Transcripts by recording id, and how often it was asked whether there are any."""
+
+    transcripts: dict[str, str] = field(default_factory=dict)
+    asked: int = 0
+
+    async def transcript(self, recording_id: str) -> str | None:
+        return self.transcripts.get(recording_id)
+
+    async def exist(self) -> bool:
+        self.asked += 1
+        return bool(self.transcripts)
+
+
+@dataclass
 class Talk:
     """One session's turns, one after another, each from the checkpoint of the one before."""
 
@@ -108,8 +123,10 @@ class Talk:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     initial_context: dict[str, JsonValue] = field(default_factory=lambda: {"name": "Ada"})
     tools: Tools = field(default_factory=Tools)
+    recorded: Recorded = field(default_factory=Recorded)
     ledger: Ledger = field(default_factory=Ledger)
     session_id: UUID = field(default_factory=uuid4)
+    drawn: dict[str, Any] = field(default_factory=dict)
 
     def request(self, *messages: str, **changes: Any) -> TurnRequest:
         return TurnRequest(
@@ -129,7 +146,12 @@ class Talk:
 
     async def run(self, request: TurnRequest) -> TurnOutcome:
         outcome = await run_turn(
-            request, clients=self.clients, usage_ledger=self.ledger, tools=self.tools, clock=lambda: NOW
+            request,
+            clients=self.clients,
+            usage_ledger=self.ledger,
+            tools=self.tools,
+            recordings=self.recorded,
+            clock=lambda: NOW,
         )
         self.checkpoint = outcome.checkpoint
         return outcome
@@ -144,6 +166,23 @@ class Talk:
         """Let the conversation stand on a node, with these messages behind it."""
         self.checkpoint = Checkpoint(current_node_id=node_id, messages=list(messages))
 
+    def node(self, node_id: str, **data: Any) -> None:
+        """Give one node of the clinic other data."""
+        nodes = [
+            {**node, "data": {**node["data"], **data}} if node["id"] == node_id else node
+            for node in self.drawn["nodes"]
+        ]
+        self.draw({**self.drawn, "nodes": nodes})
+
+    def edge(self, edge_id: str, **data: Any) -> None:
+        """Give one way other data."""
+        edges = [
+            {**edge, "data": {**edge["data"], **data}} if edge["id"] == edge_id else edge
+            for edge in self.drawn["edges"]
+        ]
+        self.draw({**self.drawn, "edges": edges})
+
     def draw(self, graph: dict[str, Any]) -> None:
         """Give the agent another graph."""
+        self.drawn = graph
         self.graph = WorkflowGraph(WorkflowDefinition.model_validate({"graph": graph}))

@@ -105,13 +105,6 @@ async def test_without_a_greeting_the_model_opens(talk: Talk) -> None:
     assert talk.llm.requests[0].user_text == NEUTRAL_USER_MESSAGE
 
 
-async def test_a_greeting_recording_that_is_missing_leaves_the_opening_to_the_model(talk: Talk) -> None:
-    talk.draw(SPOKEN_GREETING)
-    talk.script({"reply": "Welcome!"})
-
-    assert (await talk.turn()).assistant_text == "Welcome!"
-
-
 async def test_a_greeting_that_renders_to_nothing_is_none(talk: Talk) -> None:
     node = CLINIC["nodes"][0]
     talk.draw(

@@ -13,8 +13,8 @@ import pytest
 
 from tests.integration.engine.talk import ANTHROPIC, OPENAI
 from worker.conversation.checkpoint import Checkpoint
+from worker.conversation.event import REPLY_STOPPED_EARLY
 from worker.conversation.usage import LLMUsage
-from worker.engine.aggregator import REPLY_STOPPED_EARLY
 
 if TYPE_CHECKING:
     from tests.integration.engine.talk import Talk

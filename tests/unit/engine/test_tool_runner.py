@@ -12,6 +12,7 @@ import pytest
 from worker.engine.capture import Capture
 from worker.engine.llm.reply import ToolCall
 from worker.engine.nodes import Stage
+from worker.engine.recordings import RecordedSpeech
 from worker.engine.tool_runner import ToolRunner
 from worker.workflow.definition import WorkflowDefinition
 from worker.workflow.graph import WorkflowGraph
@@ -26,7 +27,14 @@ START = {"id": "start", "type": "startCall", "data": {"name": "Start", "prompt":
 async def runner() -> tuple[ToolRunner, Capture]:
     graph = WorkflowGraph(WorkflowDefinition.model_validate({"graph": {"nodes": [START]}}))
     capture = Capture({}, None, lambda: NOW)
-    stage = Stage(graph, None, {}, capture, lambda: NOW)
+    stage = Stage(
+        graph=graph,
+        tools=None,
+        recorded=RecordedSpeech(None, capture, lambda: NOW),
+        initial_context={},
+        capture=capture,
+        clock=lambda: NOW,
+    )
     await stage.begin("start")
     return ToolRunner(stage, capture, lambda: NOW, UUID(int=1)), capture
 

@@ -1,5 +1,8 @@
 """The LLM calls of one attempt: numbered, bounded, counted, and read along as pipecat reads them.
 
+Most are the conversation's. Side questions (see `worker.engine.side_question`) go the same way and are counted the same,
+but their replies and failures are their asker's and never the conversation's.
+
 pipecat's services turn every failure into a frame and an empty reply, and of several tool calls in one reply they see
 only the last (Anthropic) or the first of each chunk (OpenAI). So the client that a service is given is one of ours: it
 makes the call with the provider's SDK, hands the events on, and keeps the reply, the usage and the exception itself.
@@ -10,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.engine.failures import LLMStreamBroken, LLMTimeout, TooManyLLMCalls, TurnFailed
+from worker.engine.failures import LLMReplyCutShort, LLMStreamBroken, LLMTimeout, TooManyLLMCalls, TurnFailed
 from worker.engine.request import LLMCall
 
 if TYPE_CHECKING:
@@ -27,11 +30,11 @@ class LLMCalls:
     Args:
         processor: Name of the pipecat service, for the usage.
         model: The model's name, for the usage.
-        limit: How many calls are allowed.
+        limit: How many calls the conversation is allowed.
         silence_seconds: How long a provider may say nothing.
         classify: Makes a failure of an SDK's exception, given whether the reply had begun.
         on_end: Told of each call that the provider answered, when it ends.
-        on_failure: Told of the failure of a call, at once.
+        on_failure: Told of the failure of a call of the conversation, at once.
     """
 
     def __init__(
@@ -53,13 +56,16 @@ class LLMCalls:
         self._on_end = on_end
         self._on_failure = on_failure
         self._number = 0
+        self._replies = 0
         self._reply: Reply | None = None
         self._open: ReplyStream | None = None
 
     @property
-    def number(self) -> int:
-        """How many calls were made so far, which is also the number of the last one."""
-        return self._number
+    def reply_number(self) -> int:
+        """How many replies the conversation was asked for so far. Side questions do not count, so that it is the same
+        whenever the turn is run again.
+        """
+        return self._replies
 
     def take_reply(self) -> Reply | None:
         """The reply of the call that ended last, once; None when it failed."""
@@ -67,7 +73,7 @@ class LLMCalls:
         return reply
 
     async def stream(self, opening: Callable[[], Awaitable[Any]], reader: ReplyReader) -> ReplyStream:
-        """Begin a streamed call.
+        """Begin a streamed call of the conversation.
 
         Args:
             opening: Sends the request with the SDK and returns its stream of events.
@@ -77,7 +83,8 @@ class LLMCalls:
             TooManyLLMCalls: The call is one too many.
             Exception: What the SDK raised. In every case `on_failure` has been told.
         """
-        self._number += 1
+        number = self._next_number()
+        self._replies += 1
         watch = SilenceWatch(self._silence_seconds, self._too_silent)
         try:
             self._check_limit()
@@ -86,41 +93,83 @@ class LLMCalls:
             watch.stop()
             self._fail(error, replying=False)
             raise
-        self._open = ReplyStream(source, reader, watch, self)
+
+        def finished() -> None:
+            self._open = None
+            reply = reader.reply()
+            self._count(number, reader, turn_goes_on=bool(reply.tool_calls))
+            self._reply = reply
+
+        def cut_off(error: BaseException) -> None:
+            self._open = None
+            self._count(number, reader, turn_goes_on=False)
+            self._fail(error, replying=True)
+
+        self._open = ReplyStream(source, reader, watch, finished, cut_off)
         return self._open
+
+    async def ask(self, opening: Callable[[], Awaitable[Any]], reader: ReplyReader) -> Reply:
+        """Make a call beside the conversation, to its end.
+
+        Args:
+            opening: Sends the request with the SDK and returns its stream of events.
+            reader: Reads the events.
+
+        Raises:
+            TurnFailed: The call failed, or its reply is not whole. Nobody else is told.
+        """
+        number = self._next_number()
+        replying = False
+
+        def ended(_: BaseException | None = None) -> None:
+            self._count(number, reader, turn_goes_on=True)
+
+        try:
+            async with asyncio.timeout(None) as silence:
+                loop = asyncio.get_running_loop()
+                watch = SilenceWatch(self._silence_seconds, lambda: silence.reschedule(loop.time()))
+                try:
+                    source = await opening()
+                    replying = True
+                    async for _ in ReplyStream(source, reader, watch, ended, ended):
+                        pass
+                finally:
+                    watch.stop()
+        except TurnFailed:
+            raise
+        except TimeoutError as error:
+            raise (self._silence() if silence.expired() else self._classify(error, replying)) from error
+        except Exception as error:
+            raise self._classify(error, replying) from error
+        reply = reader.reply()
+        if reply.early_stop is not None:
+            raise LLMReplyCutShort(f"{self._model} stopped before its answer was whole: {reply.early_stop.reason}.")
+        return reply
 
     async def aclose(self) -> None:
         """Stop the call that is still being answered, if there is one."""
         if self._open is not None:
             await self._open.close()
 
-    def finished(self, reader: ReplyReader) -> None:
-        """The reply came to its end."""
-        reply = reader.reply()
-        self._count(reader, calls_tools=bool(reply.tool_calls))
-        self._reply = reply
-
-    def broken(self, reader: ReplyReader, error: BaseException) -> None:
-        """The reply was cut off, by the provider or by us."""
-        self._count(reader, calls_tools=False)
-        self._fail(error, replying=True)
+    def _next_number(self) -> int:
+        self._number += 1
+        return self._number
 
     def _check_limit(self) -> None:
-        if self._number > self._limit:
+        if self._replies > self._limit:
             raise TooManyLLMCalls(
                 f"The turn made {self._limit} LLM calls without coming to an end, so it was stopped. "
                 "Look for a tool whose result makes the model call it again."
             )
 
-    def _count(self, reader: ReplyReader, *, calls_tools: bool) -> None:
-        self._open = None
+    def _count(self, number: int, reader: ReplyReader, *, turn_goes_on: bool) -> None:
         self._on_end(
             LLMCall(
-                number=self._number,
+                number=number,
                 processor=self._processor,
                 model=self._model,
                 usage=reader.usage,
-                calls_tools=calls_tools,
+                turn_goes_on=turn_goes_on,
             )
         )
 
@@ -132,11 +181,12 @@ class LLMCalls:
 
     def _too_silent(self) -> None:
         """Fail the turn, which stops the call: pipecat, which waits for it, need not know why."""
-        self._on_failure(
-            LLMTimeout(
-                f"{self._model} said nothing for {self._silence_seconds:g} s. Try again later; if it is that slow by "
-                "nature, raise TURN_WORKER_PROVIDER_TIMEOUT_SECONDS."
-            )
+        self._on_failure(self._silence())
+
+    def _silence(self) -> LLMTimeout:
+        return LLMTimeout(
+            f"{self._model} said nothing for {self._silence_seconds:g} s. Try again later; if it is that slow by "
+            "nature, raise TURN_WORKER_PROVIDER_TIMEOUT_SECONDS."
         )
 
 
@@ -167,13 +217,29 @@ class SilenceWatch:
 
 
 class ReplyStream:
-    """A provider's stream of events, read along. It closes what it reads from, however it ends."""
+    """A provider's stream of events, read along. It closes what it reads from, however it ends.
 
-    def __init__(self, source: Any, reader: ReplyReader, watch: SilenceWatch, calls: LLMCalls) -> None:
+    Args:
+        source: What the SDK returned.
+        reader: Reads the events along.
+        watch: Hears every event.
+        on_finished: Told when the reply came to its end.
+        on_cut_off: Told why when it was cut off, by the provider or by us.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        reader: ReplyReader,
+        watch: SilenceWatch,
+        on_finished: Callable[[], None],
+        on_cut_off: Callable[[BaseException], None],
+    ) -> None:
         self._source = source
         self._reader = reader
         self._watch = watch
-        self._calls = calls
+        self._on_finished = on_finished
+        self._on_cut_off = on_cut_off
         self._over = False
 
     def __aiter__(self) -> ReplyStream:
@@ -195,7 +261,7 @@ class ReplyStream:
             raise
         self._over = True
         self._watch.stop()
-        self._calls.finished(self._reader)
+        self._on_finished()
         raise StopAsyncIteration
 
     async def close(self) -> None:
@@ -210,5 +276,5 @@ class ReplyStream:
         if not self._over:
             self._over = True
             self._watch.stop()
-            self._calls.broken(self._reader, error)
+            self._on_cut_off(error)
             await self._source.close()

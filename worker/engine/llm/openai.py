@@ -104,10 +104,14 @@ class _Service(TextOnly, OpenAILLMService):
     def create_client(self, *_args: Any, **_kwargs: Any) -> SimpleNamespace:
         """Stand in for the SDK's client with the one method that pipecat's service calls on it."""
 
-        async def create(**request: Any) -> ReplyStream:
-            return await self._calls.stream(
-                lambda: self._shared_client.chat.completions.create(**request), OpenAIReader()
-            )
+        async def create(**request: Any) -> ReplyStream | SimpleNamespace:
+            completions = self._shared_client.chat.completions
+            if request["stream"]:
+                return await self._calls.stream(lambda: completions.create(**request), OpenAIReader())
+            # A side question. It is streamed all the same, so that silence is noticed and what was used is known.
+            request |= {"stream": True, "stream_options": {"include_usage": True}}
+            reply = await self._calls.ask(lambda: completions.create(**request), OpenAIReader())
+            return SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content=reply.text))])
 
         return SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
 

@@ -58,6 +58,15 @@ class Reply:
     tool_calls: tuple[ToolCall, ...]
     early_stop: EarlyStop | None
 
+    @property
+    def text(self) -> str:
+        """What it says, without thinking and calls."""
+        if self.message is None:
+            return ""
+        own = self.message.get("message")
+        content = portable(own if isinstance(own, dict) else self.message).get("content")
+        return content if isinstance(content, str) else ""
+
 
 class ReplyReader(Protocol):
     """Reads the events of one streamed reply as they pass by."""

@@ -66,7 +66,7 @@ class Ears:
         await self._ceased[about].wait()
 
     @asynccontextmanager
-    async def _noting(self, about: UUID) -> AsyncGenerator[Listener]:
+    async def _noting(self, about: UUID | None) -> AsyncGenerator[Listener]:
         try:
             async with self._listen(about) as listener:
                 self._begun[str(about)].set()

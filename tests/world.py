@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from worker.storage.attempts import Completion, complete_turn, fail_turn, give_back_turn, retry_turn
+from worker.storage.cancel import cancel_turn
 from worker.storage.claim import Attempt, ClaimedTurn, claim_turn
 from worker.storage.enqueue import EnqueuedTurn, enqueue_turn
 from worker.storage.line import claimable_turn
@@ -133,6 +134,10 @@ class World:
                 reason=reason,
                 **values,
             )
+
+    async def cancel(self, turn_id: UUID, **values: Any) -> tuple[RecordedEvent, ...]:
+        async with self.database.transaction() as connection:
+            return await cancel_turn(connection, organization_id=self.organization_id, turn_id=turn_id, **values)
 
     async def claimable(self, session_id: UUID) -> UUID | None:
         async with self.database.statement() as connection:

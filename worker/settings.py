@@ -118,6 +118,10 @@ class Settings(BaseSettings):
         10.0, description="A running turn whose lease is not renewed for this long is run again."
     )
     lease_renewal_seconds: Seconds = Field(3.0, description="How often a process renews the leases of its turns.")
+    cancellation_check_seconds: Seconds = Field(
+        0.75,
+        description="How often a worker asks PostgreSQL whether turns that it runs were cancelled, in case the news is lost.",
+    )
     loop_stall_seconds: Seconds = Field(
         10.0, description="A worker whose event loop makes no progress for this long stops renewing its leases."
     )

@@ -16,6 +16,9 @@ from worker.errors import TurnWorkerError
 SESSION_LEVEL: Final = "-"
 """Stands in a channel's name where the turn would be, for events of the session itself."""
 
+CANCELLATIONS: Final = "cancelled.*"
+"""The PSUBSCRIBE pattern of the channels on which workers, and nobody else, hear of turns that were called off."""
+
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -69,6 +72,16 @@ class Envelope:
     def channel(self) -> str:
         """The channel this event is published on."""
         return channel_name(self.organization_id, self.session_id, self.turn_id)
+
+    @property
+    def cancellation_channel(self) -> str | None:
+        """The second channel, for workers, on which the end of a cancelled turn is published; None for other events.
+
+        Workers would otherwise have to hear everything that happens to every turn to find the few events that concern them.
+        """
+        if self.status != "cancelled":
+            return None
+        return f"cancelled.{self.organization_id}.{self.session_id}.{self.turn_id}"
 
     def encode(self) -> str:
         """Write the envelope as compact JSON, about 530 bytes, ready to be published."""

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+TURN_SCHEDULED: Final = "turn.scheduled"
+"""A turn was stored that takes its place in the session's line later, at a time that was named."""
+
 TURN_ENQUEUED: Final = "turn.enqueued"
 """A turn took its place in the session's line."""
+
+TURN_MERGED: Final = "turn.merged"
+"""A further message joined a turn that waits to be answered."""
 
 TURN_STARTED: Final = "turn.started"
 """A worker claimed the turn."""
@@ -41,7 +47,9 @@ SESSION_ENDED: Final = "session.ended"
 
 STATUS_REPORTED: Final[Mapping[str, str]] = MappingProxyType(
     {
+        TURN_SCHEDULED: "scheduled",
         TURN_ENQUEUED: "pending",
+        TURN_MERGED: "pending",
         TURN_STARTED: "running",
         TURN_RETRYING: "pending",
         TURN_COMPLETED: "completed",

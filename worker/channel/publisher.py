@@ -63,7 +63,10 @@ class Publisher:
         """
         pipeline = self._redis.pipeline(transaction=False)
         for envelope in envelopes:
-            pipeline.publish(envelope.channel, envelope.encode())
+            message = envelope.encode()
+            pipeline.publish(envelope.channel, message)
+            if envelope.cancellation_channel is not None:
+                pipeline.publish(envelope.cancellation_channel, message)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await pipeline.execute()

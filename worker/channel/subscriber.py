@@ -28,6 +28,7 @@ _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 _SILENCE_SECONDS: Final = 10.0
 _BUFFER_SIZE: Final = 256
+_EVERYTHING: Final = b"*"
 
 _log = structlog.get_logger(__name__)
 
@@ -99,16 +100,16 @@ class Subscriber:
             listener.close()
 
     @asynccontextmanager
-    async def listen(self, about: UUID) -> AsyncGenerator[Listener]:
+    async def listen(self, about: UUID | None) -> AsyncGenerator[Listener]:
         """Listen to everything about one session, or about one turn, for as long as the context is open.
 
         Listening starts on entry, so enter first, then read PostgreSQL, then iterate: whatever happens after the read
         is heard. Losing a message is unlikely but possible; read again now and then while nothing comes.
 
         Args:
-            about: the id of the session, or of the turn.
+            about: the id of the session, or of the turn; None for everything that the subscription's pattern covers.
         """
-        key = str(about).encode()
+        key = _EVERYTHING if about is None else str(about).encode()
         listener = Listener(buffer_size=self._buffer_size)
         self._listeners.setdefault(key, set()).add(listener)
         try:
@@ -167,9 +168,9 @@ class Subscriber:
                 asked_for_a_sign = True
 
     def _deliver(self, channel: bytes, message: bytes) -> None:
-        # turns.{organization}.{session}.{turn}
+        # turns.{organization}.{session}.{turn}, or the same of cancelled turns
         ids = channel.split(b".")[2:]
-        interested = [listener for id_ in ids for listener in self._listeners.get(id_, ())]
+        interested = [listener for id_ in (*ids, _EVERYTHING) for listener in self._listeners.get(id_, ())]
         if not interested:
             return
         try:

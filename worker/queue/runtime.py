@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.channel.envelope import CANCELLATIONS
 from worker.channel.publisher import Publisher
+from worker.channel.subscriber import Subscriber
 from worker.engine.llm.clients import ProviderClients
 from worker.engine.process import prepare_process
 from worker.queue.doorbell import CeleryDoorbell
 from worker.queue.loop import LoopThread
 from worker.storage.database import Database
 from worker.telemetry import names
+from worker.turns.cancellations import stop_cancelled_turns
 from worker.turns.dispatch import Dispatch, TurnReference
 from worker.turns.executor import Ending, TurnExecutor
 from worker.turns.lease import LeaseKeeper
@@ -38,12 +41,14 @@ class WorkerRuntime:
         self._loop = LoopThread()
         self._database = Database(database_url, pool_size=settings.database_pool_size)
         self._publisher = Publisher(redis_url)
+        self._redis_url = redis_url
         self._doorbell = CeleryDoorbell(redis_url)
         self._leases = LeaseKeeper(
             database_url,
             self._loop.loop,
             lease_seconds=settings.lease_seconds,
             renewal_seconds=settings.lease_renewal_seconds,
+            look_seconds=settings.cancellation_check_seconds,
             stall_seconds=settings.loop_stall_seconds,
         )
         self.name = f"{socket.gethostname()}/{os.getpid()}"
@@ -86,12 +91,17 @@ class WorkerRuntime:
             clients=self._clients,
             worker_name=self.name,
         )
+        self._cancellations = Subscriber(self._redis_url, pattern=CANCELLATIONS)
+        self._stopping_cancelled = asyncio.create_task(stop_cancelled_turns(self._cancellations, self._executor))
+        await self._cancellations.start()
         self._sweeper = Sweeper(self._settings, self._database, self._dispatch)
         self._sweeping = asyncio.create_task(self._sweeper.run())
 
     async def _close(self) -> None:
         self._sweeper.stop()
         await self._sweeping
+        await self._cancellations.close()
+        await self._stopping_cancelled
         await self._executor.drain()
         await self._dispatch.drain()
         await self._clients.close()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import TextClause, text
 
 from worker.errors import TurnWorkerError
+from worker.storage.cancel import SESSION_ENDED, cancel_turns, cancelled_events
 from worker.storage.database import to_json
-from worker.storage.line import cancel_line
 from worker.storage.outbox import RECORD_EVENTS, NewEvent, RecordedEvent, event_parameters, recorded_events
 from worker.storage.session_lock import lock_session
 from worker.storage.usage import RECORD_USAGE, UsageEntry, usage_parameters
@@ -62,11 +62,6 @@ class Completion:
     initial_context: Mapping[str, JsonValue] | None
     end_reason: str | None
     events: Sequence[NewEvent]
-
-
-_SESSION_ENDED = to_json(
-    {"code": "session_ended", "message": "The session ended before this turn was answered.", "retryable": False}
-)
 
 
 def _end_of_attempt(turn: str, session: str = "", further: str = "") -> TextClause:
@@ -233,11 +228,11 @@ async def end_line(
         SessionNotFound: when the organization has no such session.
     """
     await lock_session(connection, organization_id=organization_id, session_id=session_id)
-    return await cancel_line(
+    return await cancel_turns(
         connection,
         organization_id=organization_id,
         session_id=session_id,
-        error=_SESSION_ENDED,
+        cancellation=SESSION_ENDED,
         except_turn_id=except_turn_id,
     )
 
@@ -248,10 +243,7 @@ def ending_events(cancelled: Sequence[UUID], reason: str, turn_id: UUID | None =
     `turn_id` is the turn that ended the session, if one did.
     """
     return [
-        *(
-            NewEvent("turn.cancelled", cancelled_id, {"reason": "session_ended"}, raises_revision=True)
-            for cancelled_id in cancelled
-        ),
+        *cancelled_events(cancelled, SESSION_ENDED),
         NewEvent("session.ended", turn_id, {"reason": reason}, raises_revision=True),
     ]
 

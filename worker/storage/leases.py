@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
@@ -30,6 +30,14 @@ WITH held AS (
 SELECT id FROM held
 """
 
+# By primary key and without a lock, so that it may be asked often.
+_TAKEN = """
+SELECT mine.turn_id, coalesce(turns.status = 'cancelled', false) AS cancelled
+FROM unnest(%(turn_ids)s::uuid[], %(attempts)s::int[]) AS mine (turn_id, attempt)
+LEFT JOIN turns ON turns.id = mine.turn_id
+WHERE turns.id IS NULL OR turns.attempt <> mine.attempt OR turns.status = 'cancelled'
+"""
+
 
 class LeaseConnection:
     """A connection of its own for leases, so that renewal never queues behind anything else. For use from one thread."""
@@ -48,20 +56,31 @@ class LeaseConnection:
         Raises:
             DatabaseUnavailable: when the renewal did not happen; the next call connects again.
         """
-        try:
-            if self._connection is None or self._connection.closed:
-                self._connection = psycopg.connect(self._url, autocommit=True, **CONNECT_ARGUMENTS)
-            rows = self._connection.execute(
-                _RENEW,
-                {"turn_ids": list(held), "attempts": list(held.values()), "lease_seconds": lease_seconds},
-            )
-            return {row[0] for row in rows}
-        except psycopg.OperationalError as error:
-            self.close()
-            raise unavailable(error) from error
+        rows = self._execute(
+            _RENEW, {"turn_ids": list(held), "attempts": list(held.values()), "lease_seconds": lease_seconds}
+        )
+        return {row[0] for row in rows}
+
+    def taken(self, held: Mapping[UUID, int]) -> dict[UUID, bool]:
+        """Those of these turns (id to attempt) that somebody else has ended or taken, each with whether it was cancelled.
+
+        Raises:
+            DatabaseUnavailable: when PostgreSQL could not be asked; the next call connects again.
+        """
+        rows = self._execute(_TAKEN, {"turn_ids": list(held), "attempts": list(held.values())})
+        return dict(rows)
 
     def close(self) -> None:
         """Close the connection, if there is one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _execute(self, statement: LiteralString, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = psycopg.connect(self._url, autocommit=True, **CONNECT_ARGUMENTS)
+            return self._connection.execute(statement, parameters).fetchall()
+        except psycopg.OperationalError as error:
+            self.close()
+            raise unavailable(error) from error

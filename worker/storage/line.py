@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import text
 
@@ -40,16 +40,6 @@ _CLAIMABLE = text("""
     WHERE status = 'pending' AND available_at <= now()
 """)
 
-_CANCEL_LINE = text("""
-    UPDATE turns
-    SET status = 'cancelled', lease_expires_at = NULL, ended_at = now(), error = CAST(:error AS json)
-    WHERE session_id = :session_id
-      AND organization_id = :organization_id
-      AND status IN ('pending', 'running')
-      AND id IS DISTINCT FROM CAST(:except_turn_id AS uuid)
-    RETURNING id, position
-""")
-
 
 async def claimable_turn(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> UUID | None:
     """The turn at the head of a session's line if it can be claimed now.
@@ -60,27 +50,3 @@ async def claimable_turn(connection: AsyncConnection, *, organization_id: UUID, 
         _CLAIMABLE, {"session_id": session_id, "organization_id": organization_id}
     )
     return turn_id
-
-
-async def cancel_line(
-    connection: AsyncConnection,
-    *,
-    organization_id: UUID,
-    session_id: UUID,
-    error: str,
-    except_turn_id: UUID | None = None,
-) -> tuple[UUID, ...]:
-    """Cancel every pending or running turn of a session but one, and return them in line order.
-
-    The caller holds the lock on the session's row. `error` is the JSON that says why.
-    """
-    rows: Any = await connection.execute(
-        _CANCEL_LINE,
-        {
-            "session_id": session_id,
-            "organization_id": organization_id,
-            "error": error,
-            "except_turn_id": except_turn_id,
-        },
-    )
-    return tuple(row.id for row in sorted(rows, key=lambda row: row.position))

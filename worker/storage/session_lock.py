@@ -78,3 +78,13 @@ async def lock_session(connection: AsyncConnection, *, organization_id: UUID, se
     if row is None:
         raise SessionNotFound(session_id)
     return row
+
+
+def check_revision(session: Row[Any], expected: int | None) -> None:
+    """Compare a locked session's revision with the one its caller last saw, if the caller says which.
+
+    Raises:
+        RevisionConflict: when they differ.
+    """
+    if expected is not None and session.revision != expected:
+        raise RevisionConflict(session.id, expected, session.revision)

@@ -24,12 +24,14 @@ from worker.storage.outbox import NewEvent
 from worker.telemetry import names
 from worker.telemetry.masking import mask_secrets
 from worker.turns.dispatch import Dispatch, TurnReference
+from worker.turns.lease import LeaseKeeper, Loss
 from worker.turns.lifecycle import RetryPolicy
 from worker.turns.loading import LoadedTurn, TurnLoader
 from worker.turns.usage_ledger import UsageLedger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from uuid import UUID
 
     from pydantic import JsonValue
 
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.storage.outbox import RecordedEvent
     from worker.storage.usage import UsageEntry
-    from worker.turns.lease import LeaseKeeper
 
     _Write = Callable[[Sequence[UsageEntry]], Awaitable[Sequence[RecordedEvent]]]
 
@@ -58,6 +59,7 @@ class Ending(Enum):
     RETRYING = "retrying"
     GIVEN_BACK = "given back"
     LEASE_LOST = "lease lost"
+    CANCELLED = "cancelled"
 
 
 class WorkerLost(TurnWorkerError):
@@ -93,6 +95,7 @@ class DeadlineExceeded(TurnWorkerError):
 
 class _Stop(Enum):
     LEASE_LOST = "lease lost"
+    CANCELLED = "cancelled"
     WORKER_STOPPING = "worker stopping"
 
 
@@ -100,12 +103,16 @@ class _Stop(Enum):
 class _RunningAttempt:
     """The engine at work on one attempt, and why it was stopped, if it was."""
 
+    turn_id: UUID
     task: asyncio.Task[tuple[LoadedTurn, TurnOutcome]]
     stopped: _Stop | None = None
 
     def stop(self, reason: _Stop) -> None:
         self.stopped = self.stopped or reason
         self.task.cancel()
+
+    def lose(self, loss: Loss) -> None:
+        self.stop(_Stop.CANCELLED if loss is Loss.CANCELLED else _Stop.LEASE_LOST)
 
 
 class TurnExecutor:
@@ -170,6 +177,12 @@ class TurnExecutor:
         for running in self._running:
             running.stop(_Stop.WORKER_STOPPING)
 
+    def stop(self, turn_id: UUID) -> None:
+        """Stop a turn that was cancelled, if it runs here. Nothing it might still write would be accepted."""
+        for running in self._running:
+            if running.turn_id == turn_id:
+                running.stop(_Stop.CANCELLED)
+
     async def drain(self) -> None:
         """Write what is still in memory. Call it when nothing runs any more."""
         await self._usage.drain()
@@ -192,10 +205,12 @@ class TurnExecutor:
 
     async def _run(self, claimed: ClaimedTurn) -> Ending:
         claimed_at = time.monotonic()
-        running = _RunningAttempt(asyncio.get_running_loop().create_task(self._load_and_run(claimed)))
+        running = _RunningAttempt(
+            claimed.attempt.turn_id, asyncio.get_running_loop().create_task(self._load_and_run(claimed))
+        )
         self._running.add(running)
         try:
-            with self._leases.hold(claimed.attempt, lambda: running.stop(_Stop.LEASE_LOST)):
+            with self._leases.hold(claimed.attempt, running.lose):
                 (result,) = await asyncio.gather(running.task, return_exceptions=True)
                 return await self._end(claimed, result, running.stopped, time.monotonic() - claimed_at)
         except LeaseLost:
@@ -217,6 +232,9 @@ class TurnExecutor:
                 ending = await self._complete(loaded, outcome)
             case asyncio.CancelledError() if stopped is _Stop.LEASE_LOST:
                 ending = Ending.LEASE_LOST
+            case asyncio.CancelledError() if stopped is _Stop.CANCELLED:
+                log.info(names.TURN_CANCELLED)
+                ending = Ending.CANCELLED
             case asyncio.CancelledError():
                 ending = await self._give_back(claimed)
             case TransientFailure() as failure:

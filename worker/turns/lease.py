@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,8 +24,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
+class Loss(Enum):
+    """Why this process no longer holds a turn that it runs."""
+
+    TAKEN = "taken"
+    CANCELLED = "cancelled"
+
+
 class LeaseKeeper:
-    """Renews the leases of all turns this process runs, with one statement for all of them.
+    """Renews the leases of all turns this process runs, with one statement for all of them, and notices those it lost.
+
+    It looks for losses more often than it renews: news of a cancelled turn comes over the channel, but when it does not, the
+    turn is to be stopped within about a second all the same.
 
     It has its own thread so that a busy event loop does not cost a lease, and it watches that loop: one that makes no
     progress for `stall_seconds` is as good as dead, so its leases are left to expire and its turns run elsewhere.
@@ -37,14 +48,16 @@ class LeaseKeeper:
         *,
         lease_seconds: float,
         renewal_seconds: float,
+        look_seconds: float,
         stall_seconds: float,
     ) -> None:
         self._connection = LeaseConnection(database_url)
         self._loop = loop
         self._lease_seconds = lease_seconds
         self._renewal_seconds = renewal_seconds
+        self._look_seconds = min(look_seconds, renewal_seconds)
         self._stall_seconds = stall_seconds
-        self._held: dict[UUID, tuple[int, Callable[[], None]]] = {}
+        self._held: dict[UUID, tuple[int, Callable[[Loss], None]]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._last_progress = time.monotonic()
@@ -61,7 +74,7 @@ class LeaseKeeper:
         self._connection.close()
 
     @contextmanager
-    def hold(self, attempt: Attempt, on_lost: Callable[[], None]) -> Iterator[None]:
+    def hold(self, attempt: Attempt, on_lost: Callable[[Loss], None]) -> Iterator[None]:
         """Renew the lease of this attempt while the block runs; `on_lost` is called on the loop if it turns out lost."""
         with self._lock:
             self._held[attempt.turn_id] = (attempt.attempt, on_lost)
@@ -74,32 +87,39 @@ class LeaseKeeper:
                     del self._held[attempt.turn_id]
 
     def _keep(self) -> None:
-        while not self._stopping.wait(self._renewal_seconds):
+        renewed_at = time.monotonic()
+        while not self._stopping.wait(self._look_seconds):
             self._loop.call_soon_threadsafe(self._progress)
             stalled_for = time.monotonic() - self._last_progress
             if stalled_for > self._stall_seconds:
                 log.error(names.LEASE_LOOP_STALLED, seconds=round(stalled_for, 1))
                 continue
+            # A tick early rather than a tick late.
+            is_due = time.monotonic() - renewed_at > self._renewal_seconds - self._look_seconds / 2
             try:
-                self._renew()
+                self._look(renew=is_due)
             except TurnWorkerError as error:
                 log.warning(names.LEASE_RENEWAL_FAILED, error=str(error))
+            if is_due:
+                renewed_at = time.monotonic()
 
-    def _renew(self) -> None:
+    def _look(self, *, renew: bool) -> None:
         with self._lock:
             held = dict(self._held)
-        if not held:
+        attempts = {turn_id: attempt for turn_id, (attempt, _) in held.items()}
+        if renew and attempts:
+            kept = self._connection.renew(attempts, self._lease_seconds)
+            attempts = {turn_id: attempt for turn_id, attempt in attempts.items() if turn_id not in kept}
+        if not attempts:
             return
-        still_held = self._connection.renew(
-            {turn_id: attempt for turn_id, (attempt, _) in held.items()}, self._lease_seconds
-        )
-        for turn_id, (attempt, on_lost) in held.items():
-            if turn_id not in still_held:
-                with self._lock:
-                    lost = self._held.get(turn_id, (None, None))[0] == attempt
-                if lost:
-                    log.warning(names.LEASE_LOST, turn_id=str(turn_id), attempt=attempt)
-                    self._loop.call_soon_threadsafe(on_lost)
+        for turn_id, cancelled in self._connection.taken(attempts).items():
+            attempt, on_lost = held[turn_id]
+            with self._lock:
+                lost = self._held.get(turn_id, (None, None))[0] == attempt
+            if lost:
+                loss = Loss.CANCELLED if cancelled else Loss.TAKEN
+                log.warning(names.LEASE_LOST, turn_id=str(turn_id), attempt=attempt, reason=loss.value)
+                self._loop.call_soon_threadsafe(on_lost, loss)
 
     def _progress(self) -> None:
         self._last_progress = time.monotonic()

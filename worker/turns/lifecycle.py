@@ -1,14 +1,16 @@
 """The states of a turn, and what a failed attempt leads to.
 
-                 claim                      commit
-    pending ------------------> running ------------> completed
-       ^  |                     |  |  |
-       |  | the session ends    |  |  | permanent failure, or a budget is used up
-       |  v                     |  |  v
-       |  cancelled <-----------+  | failed
-       |                           |
-       +---------------------------+
-         transient failure (after a pause), worker stopping (at once)
+           its time comes         claim                      commit
+    scheduled ------> pending ------------------> running ------------> completed
+        |               |  ^                      |  |  |
+        |               |  +----------------------+  |  +-------------> failed
+        |               |    transient failure       |    permanent failure, or a budget is used up
+        |               |    (after a pause),        |
+        |               |    worker stopping         |
+        +---------------+----------------------------+----------------> cancelled
+          cancelled by request or by a later message, or the session ends
+
+    A scheduled turn stands in no line: it holds nothing up and counts as nothing that is pending.
 
     running -> running: a claim after the lease expired; the attempt number rises and fences off the attempt before.
 
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from random import Random
 
+SCHEDULED: Final = "scheduled"
 PENDING: Final = "pending"
 RUNNING: Final = "running"
 COMPLETED: Final = "completed"
@@ -30,6 +33,7 @@ FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 
 TRANSITIONS: Final[dict[str, frozenset[str]]] = {
+    SCHEDULED: frozenset({PENDING, CANCELLED}),
     PENDING: frozenset({RUNNING, CANCELLED}),
     RUNNING: frozenset({PENDING, RUNNING, COMPLETED, FAILED, CANCELLED}),
     COMPLETED: frozenset(),

@@ -99,6 +99,7 @@ def make_worker(
             asyncio.get_running_loop(),
             lease_seconds=settings.lease_seconds,
             renewal_seconds=settings.lease_renewal_seconds,
+            look_seconds=settings.cancellation_check_seconds,
             stall_seconds=settings.loop_stall_seconds,
         )
         leases.start()

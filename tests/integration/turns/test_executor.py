@@ -234,7 +234,7 @@ async def test_a_turn_whose_session_is_ended_under_it_is_stopped(
     running = worker.start(turn.turn_id)
     await llm.wait_for_request(lambda _: True)
     await world.end(turn.session_id)
-    assert await asyncio.wait_for(running, 10) == "lease lost"
+    assert await asyncio.wait_for(running, 10) == "cancelled"
     assert (await world.row("turns", turn.turn_id)).status == "cancelled"
 
 

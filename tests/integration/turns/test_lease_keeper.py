@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.turns.lease import LeaseKeeper
+from worker.turns.lease import LeaseKeeper, Loss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,9 @@ def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def keeper_of(database_url: str, loop: asyncio.AbstractEventLoop, stall_seconds: float = 10.0) -> LeaseKeeper:
-    return LeaseKeeper(database_url, loop, lease_seconds=10.0, renewal_seconds=0.02, stall_seconds=stall_seconds)
+    return LeaseKeeper(
+        database_url, loop, lease_seconds=10.0, renewal_seconds=0.02, look_seconds=0.02, stall_seconds=stall_seconds
+    )
 
 
 async def expiry(world: World, turn_id: UUID) -> float:
@@ -52,7 +54,7 @@ async def test_leases_are_renewed_while_held_and_no_longer(
     claimed = await world.claim(turn.turn_id)
     keeper = keeper_of(database_url, other_loop)
     keeper.start()
-    with keeper.hold(claimed.attempt, lambda: None):
+    with keeper.hold(claimed.attempt, lambda _: None):
         await until_renewed(world, turn.turn_id)
     await asyncio.to_thread(keeper.stop)
     at_last = await expiry(world, turn.turn_id)
@@ -64,17 +66,40 @@ async def test_losing_a_lease_calls_back_on_the_loop(
 ) -> None:
     turn = await world.enqueue((await world.session()).session_id)
     claimed = await world.claim(turn.turn_id)
-    lost: asyncio.Queue[str] = asyncio.Queue()
+    lost: asyncio.Queue[tuple[Loss, str]] = asyncio.Queue()
     here = asyncio.get_running_loop()
     keeper = keeper_of(database_url, other_loop)
     keeper.start()
 
-    def on_lost() -> None:
-        here.call_soon_threadsafe(lost.put_nowait, threading.current_thread().name)
+    def on_lost(loss: Loss) -> None:
+        here.call_soon_threadsafe(lost.put_nowait, (loss, threading.current_thread().name))
 
     with keeper.hold(claimed.attempt, on_lost):
-        await world.end(turn.session_id)
-        assert await asyncio.wait_for(lost.get(), 10) != "lease-keeper"
+        await world.expire_lease(turn.turn_id)
+        await world.claim(turn.turn_id)
+        loss, thread = await asyncio.wait_for(lost.get(), 10)
+        assert (loss, thread != "lease-keeper") == (Loss.TAKEN, True)
+    await asyncio.to_thread(keeper.stop)
+
+
+async def test_a_cancelled_turn_is_noticed_without_waiting_for_the_renewal(
+    world: World, database_url: str, other_loop: asyncio.AbstractEventLoop
+) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    claimed = await world.claim(turn.turn_id)
+    lost: asyncio.Queue[Loss] = asyncio.Queue()
+    here = asyncio.get_running_loop()
+    keeper = LeaseKeeper(
+        database_url, other_loop, lease_seconds=3600.0, renewal_seconds=1800.0, look_seconds=0.02, stall_seconds=10.0
+    )
+    keeper.start()
+
+    def on_lost(loss: Loss) -> None:
+        here.call_soon_threadsafe(lost.put_nowait, loss)
+
+    with keeper.hold(claimed.attempt, on_lost):
+        await world.cancel(turn.turn_id)
+        assert await asyncio.wait_for(lost.get(), 10) is Loss.CANCELLED
     await asyncio.to_thread(keeper.stop)
 
 
@@ -86,7 +111,7 @@ async def test_a_loop_that_makes_no_progress_loses_its_leases(
     keeper = keeper_of(database_url, other_loop, stall_seconds=0.2)
     keeper.start()
     stuck = threading.Event()
-    with keeper.hold(claimed.attempt, lambda: None):
+    with keeper.hold(claimed.attempt, lambda _: None):
         await until_renewed(world, turn.turn_id)
         other_loop.call_soon_threadsafe(stuck.wait)
         await _until_quiet(world, turn.turn_id)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +16,7 @@ from jsonschema import Draft7Validator, FormatChecker
 
 import worker.channel
 from worker.channel import event_types
-from worker.channel.envelope import Envelope, UnreadableEnvelope, channel_name, channel_pattern
+from worker.channel.envelope import CANCELLATIONS, Envelope, UnreadableEnvelope, channel_name, channel_pattern
 
 ASYNCAPI: dict[str, Any] = yaml.safe_load((Path(worker.channel.__path__[0]) / "asyncapi.yaml").read_text())
 EVENT_TYPES = [value for name, value in vars(event_types).items() if name.startswith(("TURN_", "SESSION_"))]
@@ -29,7 +30,7 @@ envelopes = st.builds(
     sequence=st.integers(1, 2**63 - 1),
     type=st.sampled_from(EVENT_TYPES) | st.from_regex(r"(turn|session)\.[a-z_.]+", fullmatch=True),
     time=st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7))])),  # noqa: DTZ001 -- Hypothesis adds the zone
-    status=st.none() | st.sampled_from(["pending", "running", "completed", "failed", "cancelled"]),
+    status=st.none() | st.sampled_from(["scheduled", "pending", "running", "completed", "failed", "cancelled"]),
     revision=st.none() | st.integers(0, 2**31),
 )
 
@@ -72,6 +73,15 @@ def test_every_channel_is_an_address_of_the_asyncapi_document(envelope: Envelope
     ids = json.loads(envelope.encode())["data"]
     assert envelope.channel == channel["address"].format(**ids)
     assert set(channel["parameters"]) == set(re.findall(r"{(\w+)}", channel["address"]))
+
+
+@given(envelopes)
+def test_only_the_end_of_a_cancelled_turn_goes_to_the_workers_channel_as_well(envelope: Envelope) -> None:
+    channel = ASYNCAPI["channels"]["cancelled"]
+    ids = json.loads(envelope.encode())["data"]
+    expected = channel["address"].format(**ids) if envelope.status == "cancelled" else None
+    assert envelope.cancellation_channel == expected
+    assert expected is None or fnmatchcase(expected, CANCELLATIONS)
 
 
 def test_an_envelope_has_the_attributes_that_cloudevents_requires_and_only_such_names_as_it_allows() -> None:
@@ -169,4 +179,11 @@ def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
 def test_an_event_type_reports_the_status_of_the_turn_life_cycle_it_leads_to() -> None:
     turn_types = [event_type for event_type in EVENT_TYPES if event_type.startswith("turn.")]
     assert list(event_types.STATUS_REPORTED) == turn_types
-    assert set(event_types.STATUS_REPORTED.values()) == {"pending", "running", "completed", "failed", "cancelled"}
+    assert set(event_types.STATUS_REPORTED.values()) == {
+        "scheduled",
+        "pending",
+        "running",
+        "completed",
+        "failed",
+        "cancelled",
+    }

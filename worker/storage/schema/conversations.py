@@ -9,6 +9,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -42,7 +43,22 @@ sessions = Table(
     Column("external_id", Text),
     Column("metadata", JSON, nullable=False, server_default=text("'{}'")),
     Column("state", Text, nullable=False, server_default=text("'running'")),
+    # Why the session is over; while it is still running, why it will be once its running turn is: it takes no more turns.
     Column("end_reason", Text),
+    # What came of the conversation, as whoever ended it said.
+    Column("disposition", Text),
+    # What a further message does while the session is busy, if the message itself does not say.
+    Column("on_busy", Text, nullable=False, server_default=text("'enqueue'")),
+    # How long a merged turn waits for more messages, in seconds.
+    Column("merge_window_seconds", Float, nullable=False, server_default=text("2")),
+    # The definition's limits, in seconds: without a word, and in all. NULL is none.
+    Column("idle_limit_seconds", Float),
+    Column("duration_limit_seconds", Float),
+    # When to look next whether a limit is exceeded. It may come too early, never too late, so activity need not move it.
+    time_column("check_limits_at"),
+    # Where a fork comes from. No foreign keys: it does not depend on its source.
+    Column("forked_from_session_id", Uuid),
+    Column("forked_from_turn_id", Uuid),
     Column("initial_context", JSON, nullable=False, server_default=text("'{}'")),
     # The checkpoint the session was created with; never changes. NULL is the empty one.
     Column("checkpoint", JSON),
@@ -54,14 +70,17 @@ sessions = Table(
     time_column("ended_at"),
     CheckConstraint("state IN ('running', 'completed')", name="state"),
     CheckConstraint("(state = 'completed') = (ended_at IS NOT NULL)", name="ended"),
+    CheckConstraint("on_busy IN ('enqueue', 'reject', 'interrupt', 'replace', 'merge')", name="on_busy"),
     Index(None, "organization_id", "created_at", "id"),
     Index(None, "organization_id", "external_id", postgresql_where=text("external_id IS NOT NULL")),
     Index(None, "workflow_id"),
+    Index("ix_sessions_limited", "check_limits_at", postgresql_where=text("state = 'running'")),
+    Index("ix_sessions_ending", "id", postgresql_where=text("state = 'running' AND end_reason IS NOT NULL")),
     # Each turn updates its session's row a few times; room on the page keeps those updates off the indexes.
     postgresql_with={"fillfactor": "70"},
 )
 
-TURN_STATUSES = ("pending", "running", "completed", "failed", "cancelled")
+TURN_STATUSES = ("scheduled", "pending", "running", "completed", "failed", "cancelled")
 
 turns = Table(
     "turns",
@@ -69,14 +88,22 @@ turns = Table(
     id_column(),
     tenant_column(),
     Column("session_id", Uuid, ForeignKey("sessions.id"), nullable=False),
-    # The place in the session's line, given at enqueue, from 1.
-    Column("position", Integer, nullable=False),
+    # The place in the session's line, from 1; given at enqueue, or when a scheduled turn's time comes.
+    Column("position", Integer),
     # The session's head when the turn was claimed.
     Column("parent_turn_id", Uuid, ForeignKey("turns.id")),
     Column("status", Text, nullable=False, server_default=text("'pending'")),
     # An opening turn has no user message: the agent speaks first.
     Column("opening", Boolean, nullable=False, server_default=text("false")),
+    # [{"text"}], and "turn_id" if the message was taken over: the turn that it was first said to.
     Column("user_messages", JSON, nullable=False, server_default=text("'[]'")),
+    # The turn that this one tries again, and the first of the chain if that one was a retry itself (or else the same).
+    Column("retry_of_turn_id", Uuid, ForeignKey("turns.id")),
+    Column("retry_root_turn_id", Uuid),
+    # The turn in whose place this one stands, retried or interrupted: its finished tool calls need not be made again.
+    Column("carries_over_turn_id", Uuid, ForeignKey("turns.id")),
+    # A scheduled turn stands in no line before this time.
+    time_column("not_before"),
     Column("external_id", Text),
     Column("metadata", JSON, nullable=False, server_default=text("'{}'")),
     # The fencing token: every write of an attempt says which attempt it is.
@@ -101,15 +128,21 @@ turns = Table(
     created_at_column(),
     time_column("ended_at"),
     UniqueConstraint("session_id", "position"),
-    CheckConstraint("status IN ('pending', 'running', 'completed', 'failed', 'cancelled')", name="status"),
+    CheckConstraint("status IN ('scheduled', 'pending', 'running', 'completed', 'failed', 'cancelled')", name="status"),
+    CheckConstraint("position IS NOT NULL OR status IN ('scheduled', 'cancelled')", name="position"),
+    CheckConstraint("status <> 'scheduled' OR (position IS NULL AND not_before IS NOT NULL)", name="schedule"),
     CheckConstraint("(status = 'running') = (lease_expires_at IS NOT NULL)", name="lease"),
     CheckConstraint("(status IN ('completed', 'failed', 'cancelled')) = (ended_at IS NOT NULL)", name="ended"),
     CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="error"),
     Index("uq_turns_one_running_per_session", "session_id", unique=True, postgresql_where=text("status = 'running'")),
     Index("ix_turns_line", "session_id", "position", postgresql_where=text("status IN ('pending', 'running')")),
     Index("ix_turns_pending", "available_at", postgresql_where=text("status = 'pending'")),
+    Index("ix_turns_scheduled", "not_before", postgresql_where=text("status = 'scheduled'")),
+    Index(None, "session_id", postgresql_where=text("status = 'scheduled'")),
     Index(None, "organization_id", "external_id", postgresql_where=text("external_id IS NOT NULL")),
     Index(None, "parent_turn_id", postgresql_where=text("parent_turn_id IS NOT NULL")),
+    Index(None, "retry_of_turn_id", postgresql_where=text("retry_of_turn_id IS NOT NULL")),
+    Index(None, "carries_over_turn_id", postgresql_where=text("carries_over_turn_id IS NOT NULL")),
     postgresql_with={"fillfactor": "70"},
 )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from api_stub import documentation, problems
-from api_stub.routes import events, health, recordings, sessions, turns, workflows
+from api_stub.routes import control, events, health, recordings, sessions, turns, workflows
 from api_stub.routes import problems as problem_pages
 from api_stub.services import Services
 from worker.settings import InvalidSettings
@@ -25,6 +25,7 @@ _ROUTERS = (
     workflows.router,
     sessions.router,
     turns.router,
+    control.router,
     events.router,
     recordings.router,
     health.router,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from api_stub import recording_requests, requests
+from api_stub import control_requests, recording_requests, requests
 from api_stub.problems import CATALOGUE, MEDIA_TYPE
 from api_stub.schemas import ProblemDetails
 
@@ -22,6 +22,7 @@ _BODIES: Final = (
     requests.CreateSession,
     requests.EnqueueTurn,
     requests.EndSession,
+    control_requests.CancelTurn,
     recording_requests.CreateRecording,
 )
 _WITH_KEY: Final = ("unauthorized", "invalid_request", "internal_error", "database_unavailable")

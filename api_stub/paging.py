@@ -44,22 +44,25 @@ def read_time(cursor: str | None) -> tuple[datetime, UUID] | None:
             raise _refused()
 
 
-def cursor_of_number(number: int) -> str:
-    """A cursor behind an item of a numbered list."""
-    return _write(number)
+def cursor_of_place(position: int | None, id_: UUID) -> str:
+    """A cursor behind an item of a line, or behind one that has no place in it."""
+    return _write([position, str(id_)])
 
 
-def read_number(cursor: str | None) -> int:
-    """What `cursor_of_number` was given; 0 for the beginning of the list.
+def read_place(cursor: str | None) -> tuple[int | None, UUID] | None:
+    """What `cursor_of_place` was given; None for the beginning of the list.
 
     Raises:
         Problem: when it did not come from there.
     """
     match _read(cursor):
         case None:
-            return 0
-        case int(number) if 0 <= number < 2**31:
-            return number
+            return None
+        case [None | int() as position, str(id_)] if position is None or 0 <= position < 2**31:
+            try:
+                return position, UUID(id_)
+            except ValueError:
+                raise _refused() from None
         case _:
             raise _refused()
 

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 """A turn in one of these never changes again."""
 
+OnBusy = Literal["enqueue", "reject", "interrupt", "replace", "merge"]
+"""What a further message does while a turn is pending or running."""
+
 _Item = TypeVar("_Item")
 
 
@@ -48,12 +51,21 @@ class Session(_Answer):
     external_id: str | None = Field(description="Your own name for it.")
     metadata: dict[str, Any] = Field(description="Your own notes about it.")
     state: Literal["running", "completed"]
-    end_reason: str | None = Field(description="Why it is over.")
+    end_reason: str | None = Field(description="Why it is over, or will be once its running turn is.")
+    disposition: str | None = Field(
+        description="What came of it: as whoever ended it said, or else as the agent found."
+    )
+    on_busy: OnBusy = Field(description="What a further message does while a turn is pending or running.")
+    merge_window_seconds: float = Field(description="How long a merged turn waits for more messages.")
+    forked_from_session_id: UUID | None = Field(description="The session it was forked from, which may be gone.")
+    forked_from_turn_id: UUID | None = Field(description="The turn it was forked from; null for that one's beginning.")
     initial_context: dict[str, Any] = Field(description="The values it was created with, and what was fetched to them.")
     gathered_context: dict[str, Any] = Field(description="What the conversation has learned so far.")
     current_node_id: str | None = Field(description="The node of the graph the conversation stands on.")
     head_turn_id: UUID | None = Field(description="The last completed turn, from which the next one goes on.")
-    revision: int = Field(description="Rises with each enqueued and each ended turn, and with the end.")
+    revision: int = Field(
+        description="Rises with each scheduled, enqueued, merged and ended turn, with a rewind and with the end."
+    )
     last_sequence: int = Field(description="The number of the last event in its log.")
     created_at: datetime
     ended_at: datetime | None
@@ -75,9 +87,13 @@ class Turn(_Answer):
     session_id: UUID
     session_state: Literal["running", "completed"]
     revision: int = Field(description="The session's.")
-    position: int = Field(description="Its place in the session's line, from 1.")
+    position: int | None = Field(description="Its place in the session's line, from 1; null until its time has come.")
     parent_turn_id: UUID | None = Field(description="The turn it went on from.")
-    status: Literal["pending", "running", "completed", "failed", "cancelled"]
+    retry_of_turn_id: UUID | None = Field(description="The failed or cancelled turn that it tries again.")
+    carries_over_turn_id: UUID | None = Field(
+        description="The turn in whose place it stands, retried or interrupted: what that one had begun, it goes on with."
+    )
+    status: Literal["scheduled", "pending", "running", "completed", "failed", "cancelled"]
     opening: bool = Field(description="The agent speaks first: there is no user message.")
     user_messages: list[str]
     assistant_text: str | None = Field(description="The answer; null if there is none, or none yet.")
@@ -93,6 +109,7 @@ class Turn(_Answer):
     external_id: str | None = Field(description="Your own name for it.")
     metadata: dict[str, Any] = Field(description="Your own notes about it.")
     created_at: datetime
+    not_before: datetime | None = Field(description="When a scheduled turn takes its place in the line.")
     available_at: datetime = Field(description="It is not tried before this time.")
     first_claimed_at: datetime | None = Field(description="When a worker first took it.")
     claimed_at: datetime | None = Field(description="When a worker last took it.")

@@ -63,6 +63,7 @@ class AsyncTurnWorkerClient:
     end_session = _sends(calls.end_session)
     enqueue = _sends(calls.enqueue)
     get_turn = _sends(calls.get_turn)
+    cancel_turn = _sends(calls.cancel_turn)
     list_turns = _sends(calls.list_turns)
     list_events = _sends(calls.list_events)
     create_recording = _sends(calls.create_recording)

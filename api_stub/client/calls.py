@@ -176,6 +176,18 @@ def get_turn(turn_id: UUID | str, *, wait_seconds: float = 0.0) -> Call[schemas.
     return Call("GET", f"/v1/turns/{turn_id}", _TURN, params=params, patience_seconds=waited)
 
 
+def cancel_turn(
+    turn_id: UUID | str,
+    *,
+    reason: str | None = None,
+    expected_revision: int | None = None,
+    idempotency_key: str | None = None,
+) -> Call[schemas.Turn]:
+    """Call a turn off. One that was over before stays as it is: look at the `status` of what is returned."""
+    body = _given(reason=reason, expected_revision=expected_revision)
+    return _post(f"/v1/turns/{turn_id}/cancel", _TURN, body, idempotency_key)
+
+
 def list_turns(session_id: UUID | str, *, limit: int = 50, cursor: str | None = None) -> Call[schemas.TurnPage]:
     """List a session's turns in the order of its line. Pass the page's `next_cursor` as `cursor` for what follows."""
     return Call("GET", f"/v1/sessions/{session_id}/turns", _TURNS, params=_query(limit=limit, cursor=cursor))

@@ -12,7 +12,7 @@ from api_stub.answers import Done, perform, respond
 from api_stub.auth import OrganizationId
 from api_stub.documentation import accepts, answers
 from api_stub.following import MAX_WAIT_SECONDS, wait_for_turn
-from api_stub.paging import Cursor, Limit, cursor_of_number, read_number
+from api_stub.paging import Cursor, Limit, cursor_of_place, read_place
 from api_stub.problems import Problem
 from api_stub.services import Shared
 from worker.storage import enqueue as storage
@@ -76,13 +76,16 @@ async def enqueue_turn(
 
 @router.get(
     "/sessions/{session_id}/turns",
-    responses=answers({200: (schemas.TurnPage, "In the order of the session's line.")}, "session_not_found"),
+    responses=answers(
+        {200: (schemas.TurnPage, "In the order of the session's line; then those that have no place in it.")},
+        "session_not_found",
+    ),
 )
 async def list_turns(
     services: Shared, organization_id: OrganizationId, session_id: UUID, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """List a session's turns."""
-    after = read_number(cursor)
+    after = read_place(cursor)
     async with services.database.statement() as connection:
         found = await views.list_turns(
             connection, organization_id=organization_id, session_id=session_id, limit=limit, after=after
@@ -94,7 +97,7 @@ async def list_turns(
             if session is None:
                 raise SessionNotFound(session_id)
             revision = session.revision
-    following = cursor_of_number(found[-1].position) if len(found) == limit else None
+    following = cursor_of_place(found[-1].position, found[-1].id) if len(found) == limit else None
     return respond({"data": found, "next_cursor": following, "revision": revision})
 
 

@@ -85,7 +85,7 @@ async def test_two_messages_sent_at_once_are_answered_one_after_the_other_in_the
     # Which of them is the first in line is for the API to say.
     messages = ["One.", "Another."]
     turns = await asyncio.gather(*(caller.client.enqueue(session, message) for message in messages))
-    if turns[0].position > turns[1].position:
+    if [turn.position for turn in turns] == [2, 1]:
         turns.reverse()
         messages.reverse()
     await _are_answered_in_order(caller, system, session, [turn.id for turn in turns], messages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, func, select, text, tuple_
+from sqlalchemy import and_, bindparam, func, or_, select, text, tuple_
 from sqlalchemy.exc import ProgrammingError
 
 from worker.conversation.usage import LLMUsage, Usage, usage_key
@@ -31,6 +31,8 @@ class SessionView:
 
     Attributes:
         definition_number: Which of its workflow's definitions it keeps to its end.
+        end_reason: Why it is over, or why it will be once its running turn is.
+        disposition: What came of it: as whoever ended it said, or else as the conversation itself found.
         gathered_context: What the conversation has learned up to its head.
         last_sequence: The number of the last event in its log; 0 for none.
     """
@@ -43,6 +45,11 @@ class SessionView:
     metadata: dict[str, Any]
     state: str
     end_reason: str | None
+    disposition: str | None
+    on_busy: str
+    merge_window_seconds: float
+    forked_from_session_id: UUID | None
+    forked_from_turn_id: UUID | None
     initial_context: dict[str, Any]
     gathered_context: dict[str, Any]
     current_node_id: str | None
@@ -58,6 +65,7 @@ class TurnView:
     """A turn, with its session's state and revision.
 
     Attributes:
+        position: Its place in the session's line; None while it is scheduled.
         user_messages: The texts it answers; none for an opening turn.
         available_at: Before this time it is not tried (again).
         error: Why it failed, or why its last attempt did if it waits for the next one.
@@ -69,8 +77,10 @@ class TurnView:
     session_id: UUID
     session_state: str
     revision: int
-    position: int
+    position: int | None
     parent_turn_id: UUID | None
+    retry_of_turn_id: UUID | None
+    carries_over_turn_id: UUID | None
     status: str
     opening: bool
     user_messages: list[str]
@@ -81,6 +91,7 @@ class TurnView:
     external_id: str | None
     metadata: dict[str, Any]
     created_at: datetime
+    not_before: datetime | None
     available_at: datetime
     first_claimed_at: datetime | None
     claimed_at: datetime | None
@@ -172,6 +183,8 @@ _TURN = (
         sessions.c.revision,
         turns.c.position,
         turns.c.parent_turn_id,
+        turns.c.retry_of_turn_id,
+        turns.c.carries_over_turn_id,
         turns.c.status,
         turns.c.opening,
         turns.c.user_messages,
@@ -181,6 +194,7 @@ _TURN = (
         turns.c.external_id,
         turns.c["metadata"],
         turns.c.created_at,
+        turns.c.not_before,
         turns.c.available_at,
         turns.c.first_claimed_at,
         turns.c.claimed_at,
@@ -196,10 +210,12 @@ _TURN = (
 )
 _GET_TURN = _TURN.where(turns.c.id == bindparam("turn_id"))
 _LIST_TURNS = (
-    _TURN.where(turns.c.session_id == bindparam("session_id"), turns.c.position > bindparam("after"))
-    .order_by(turns.c.position)
+    _TURN.where(turns.c.session_id == bindparam("session_id"))
+    .order_by(turns.c.position.nulls_last(), turns.c.id)
     .limit(bindparam("limit"))
 )
+_LIST_TURNS_IN_LINE = _LIST_TURNS.where(or_(turns.c.position > bindparam("position"), turns.c.position.is_(None)))
+_LIST_TURNS_OUTSIDE = _LIST_TURNS.where(turns.c.position.is_(None), turns.c.id > bindparam("turn_id"))
 
 _APPLIED_REVISION = text("SELECT version_num FROM alembic_version")
 
@@ -320,6 +336,8 @@ def enqueued_turn(
         revision=turn.revision,
         position=turn.position,
         parent_turn_id=None,
+        retry_of_turn_id=None,
+        carries_over_turn_id=None,
         status="pending",
         opening=opening,
         user_messages=list(user_messages),
@@ -330,6 +348,7 @@ def enqueued_turn(
         external_id=external_id,
         metadata=dict(metadata or {}),
         created_at=turn.created_at,
+        not_before=None,
         available_at=turn.created_at,
         first_claimed_at=None,
         claimed_at=None,
@@ -339,14 +358,29 @@ def enqueued_turn(
 
 
 async def list_turns(
-    connection: AsyncConnection, *, organization_id: UUID, session_id: UUID, limit: int, after: int = 0
+    connection: AsyncConnection,
+    *,
+    organization_id: UUID,
+    session_id: UUID,
+    limit: int,
+    after: tuple[int | None, UUID] | None = None,
 ) -> list[TurnView]:
-    """A session's turns behind position `after`, in the order of its line; all branches of its tree."""
-    rows = await connection.execute(
-        _LIST_TURNS,
-        {"organization_id": organization_id, "session_id": session_id, "after": after, "limit": limit},
-    )
-    return [_turn(row) for row in rows]
+    """A session's turns in the order of its line, all branches of its tree; then those that have no place in it.
+
+    Args:
+        after: `(position, id)` of the last one of the page before.
+    """
+    parameters: dict[str, Any] = {"organization_id": organization_id, "session_id": session_id, "limit": limit}
+    match after:
+        case None:
+            statement = _LIST_TURNS
+        case (None, turn_id):
+            statement = _LIST_TURNS_OUTSIDE
+            parameters["turn_id"] = turn_id
+        case (position, _):
+            statement = _LIST_TURNS_IN_LINE
+            parameters["position"] = position
+    return [_turn(row) for row in await connection.execute(statement, parameters)]
 
 
 async def applied_revision(connection: AsyncConnection) -> str | None:
@@ -390,6 +424,11 @@ def _session(row: Row[*tuple[Any, ...]]) -> SessionView:
         metadata=row.metadata,
         state=row.state,
         end_reason=row.end_reason,
+        disposition=row.disposition or _found_disposition(checkpoint),
+        on_busy=row.on_busy,
+        merge_window_seconds=row.merge_window_seconds,
+        forked_from_session_id=row.forked_from_session_id,
+        forked_from_turn_id=row.forked_from_turn_id,
         initial_context=row.initial_context,
         gathered_context=checkpoint.get("gathered_context") or {},
         current_node_id=checkpoint.get("current_node_id"),
@@ -399,6 +438,11 @@ def _session(row: Row[*tuple[Any, ...]]) -> SessionView:
         created_at=row.created_at,
         ended_at=row.ended_at,
     )
+
+
+def _found_disposition(checkpoint: Mapping[str, Any]) -> str | None:
+    found = (checkpoint.get("gathered_context") or {}).get("call_disposition")
+    return found if isinstance(found, str) else None
 
 
 def _turn(row: Row[*tuple[Any, ...]]) -> TurnView:
@@ -415,6 +459,8 @@ def _turn(row: Row[*tuple[Any, ...]]) -> TurnView:
         revision=row.revision,
         position=row.position,
         parent_turn_id=row.parent_turn_id,
+        retry_of_turn_id=row.retry_of_turn_id,
+        carries_over_turn_id=row.carries_over_turn_id,
         status=row.status,
         opening=row.opening,
         user_messages=[message["text"] for message in row.user_messages],
@@ -425,6 +471,7 @@ def _turn(row: Row[*tuple[Any, ...]]) -> TurnView:
         external_id=row.external_id,
         metadata=row.metadata,
         created_at=row.created_at,
+        not_before=row.not_before,
         available_at=row.available_at,
         first_claimed_at=row.first_claimed_at,
         claimed_at=row.claimed_at,

@@ -1,0 +1,1 @@
+"""HTTP to where tenants say: bounded in time and size, and never to a private address they were not allowed."""

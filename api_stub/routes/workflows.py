@@ -15,7 +15,9 @@ from api_stub.paging import Cursor, Limit, cursor_of_time, read_time
 from api_stub.problems import Problem
 from api_stub.services import Shared
 from worker.storage import workflows as storage
+from worker.storage.organizations import get_settings
 from worker.workflow.validation import definition_document, parse_definition
+from worker.workflow.web_address import AllowedHosts
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -40,7 +42,7 @@ async def create_workflow(request: Request, services: Shared, organization_id: O
     """Create a workflow from its first definition, which is checked as a whole."""
     body = await requests.read_body(request, services.settings.max_body_bytes)
     wanted = requests.parse(request, body, requests.CreateWorkflow, services.settings)
-    definition = _checked(wanted.definition)
+    definition = await _checked(services, organization_id, wanted.definition)
 
     async def create(connection: AsyncConnection) -> Done:
         workflow_id = await storage.create_workflow(
@@ -106,7 +108,7 @@ async def put_workflow(
     """Give a workflow its next definition. Sessions that exist keep theirs; new ones take the newest."""
     body = await requests.read_body(request, services.settings.max_body_bytes)
     wanted = requests.parse(request, body, requests.PutWorkflow, services.settings)
-    definition = _checked(wanted.definition)
+    definition = await _checked(services, organization_id, wanted.definition)
     async with services.database.transaction() as connection:
         stored = await storage.put_definition(
             connection,
@@ -119,6 +121,8 @@ async def put_workflow(
     return respond(workflow, 201 if stored.created else 200)
 
 
-def _checked(definition: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    parse_definition(definition)
+async def _checked(services: Shared, organization_id: UUID, definition: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    async with services.database.statement() as connection:
+        settings = await get_settings(connection, organization_id=organization_id)
+    parse_definition(definition, allowed_hosts=AllowedHosts.of(settings.allowed_hosts))
     return definition_document(definition)

@@ -153,6 +153,12 @@ class LLMReplyCutShort(PermanentFailure):
     code: ClassVar[str] = "llm_reply_cut_short"
 
 
+class LLMAddressRefused(PermanentFailure):
+    """The base URL leads to an address that is not public, and the organization does not allow its host."""
+
+    code: ClassVar[str] = "llm_address_refused"
+
+
 class LLMRateLimited(TransientFailure):
     """The provider takes no more requests at the moment."""
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from worker.conversation.checkpoint import Checkpoint
     from worker.conversation.usage import LLMUsage
     from worker.workflow.graph import WorkflowGraph
+    from worker.workflow.web_address import AllowedHosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class ResolvedModel:
         temperature: Sampling temperature; None for the provider's default.
         parameters: Further parameters of the provider's request, passed on as they are.
         timeout_seconds: Longest silence of one LLM call, before its first word or between two.
+        allowed_hosts: For a base URL that a tenant gave: the hosts it may lead to besides public addresses. None for an
+            operator's, which may lead anywhere.
     """
 
     provider: str
@@ -39,6 +42,7 @@ class ResolvedModel:
     temperature: float | None = None
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     timeout_seconds: float = 45.0
+    allowed_hosts: AllowedHosts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

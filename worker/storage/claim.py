@@ -37,6 +37,7 @@ class ClaimedTurn:
         error: Why its last attempt failed, if one did.
         parent_turn_id: The session's head, from which this turn goes on.
         session_checkpoint: The checkpoint the session was created with.
+        organization_settings: As `worker.workflow.organization_settings` reads them.
     """
 
     attempt: Attempt
@@ -51,6 +52,7 @@ class ClaimedTurn:
     session_checkpoint: dict[str, Any] | None
     initial_context: dict[str, JsonValue]
     model_defaults: dict[str, Any] | None
+    organization_settings: dict[str, Any]
     events: tuple[RecordedEvent, ...]
 
 
@@ -99,6 +101,7 @@ _CLAIM = text(f"""
         session.checkpoint,
         session.initial_context,
         organizations.model_defaults,
+        organizations.settings,
         numbered.last_sequence,
         numbered.revision,
         now() AS now
@@ -150,6 +153,7 @@ async def claim_turn(
         session_checkpoint=row.checkpoint,
         initial_context=row.initial_context,
         model_defaults=row.model_defaults,
+        organization_settings=row.settings,
         events=recorded_events(
             events,
             organization_id=organization_id,

@@ -117,6 +117,7 @@ _SET_DEFAULTS = (
     .values(model_defaults=bindparam("b_model_defaults", type_=JSON(none_as_null=True)))
     .returning(organizations.c.id)
 )
+_SETTINGS = select(organizations.c.settings).where(organizations.c.id == bindparam("organization_id"))
 _LOCK_SETTINGS = (
     select(organizations.c.settings)
     .where(organizations.c.id == bindparam("organization_id"))
@@ -192,6 +193,18 @@ async def set_model_defaults(
     found = await connection.scalar(_SET_DEFAULTS, {"b_organization_id": organization_id, "b_model_defaults": value})
     if found is None:
         raise OrganizationNotFound(str(organization_id))
+
+
+async def get_settings(connection: AsyncConnection, *, organization_id: UUID) -> OrganizationSettings:
+    """The organization's settings.
+
+    Raises:
+        OrganizationNotFound: when there is no such organization.
+    """
+    stored = await connection.scalar(_SETTINGS, {"organization_id": organization_id})
+    if stored is None:
+        raise OrganizationNotFound(str(organization_id))
+    return OrganizationSettings.model_validate(stored)
 
 
 async def change_settings(

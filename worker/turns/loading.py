@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from worker.conversation.checkpoint import Checkpoint, normalize_checkpoint
 from worker.engine.request import TurnRequest
@@ -12,8 +12,10 @@ from worker.storage.definitions import get_definition
 from worker.turns.model import ModelResolver
 from worker.workflow.graph import WorkflowGraph
 from worker.workflow.validation import load_definition
+from worker.workflow.web_address import AllowedHosts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from worker.settings import Settings
@@ -51,7 +53,10 @@ class TurnLoader:
         attempt = claimed.attempt
         definition, graph = await self._definition(claimed)
         model = await self._models.resolve(
-            organization_id=attempt.organization_id, model_defaults=claimed.model_defaults, definition=definition
+            organization_id=attempt.organization_id,
+            model_defaults=claimed.model_defaults,
+            definition=definition,
+            allowed_hosts=allowed_hosts(claimed.organization_settings),
         )
         return LoadedTurn(
             claimed,
@@ -95,6 +100,11 @@ class TurnLoader:
                 turn_id=claimed.parent_turn_id,
             )
         return base_checkpoint(branch, claimed.session_checkpoint)
+
+
+def allowed_hosts(organization_settings: Mapping[str, Any]) -> AllowedHosts:
+    """The hosts that requests of an organization may reach although they lead to private addresses."""
+    return AllowedHosts.of(organization_settings.get("allowed_hosts", ()))
 
 
 def base_checkpoint(branch: Branch, session_checkpoint: object) -> Checkpoint:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from worker.storage.database import Database
     from worker.workflow.definition import WorkflowDefinition
+    from worker.workflow.web_address import AllowedHosts
 
 
 class ModelResolver:
@@ -27,9 +28,17 @@ class ModelResolver:
         self._vault = Vault(settings.secret_key)
 
     async def resolve(
-        self, *, organization_id: UUID, model_defaults: dict[str, Any] | None, definition: WorkflowDefinition
+        self,
+        *,
+        organization_id: UUID,
+        model_defaults: dict[str, Any] | None,
+        definition: WorkflowDefinition,
+        allowed_hosts: AllowedHosts,
     ) -> ResolvedModel | None:
         """The model for a turn of this definition; None when neither a key nor an address of an LLM is configured.
+
+        A base URL that the definition gives is a tenant's: it leads to public addresses and `allowed_hosts` only. The
+        organization's defaults and the settings are the operator's.
 
         Raises:
             SecretNotFound: when the configuration refers to a secret that the organization does not have.
@@ -51,6 +60,7 @@ class ModelResolver:
             temperature=configuration.temperature,
             parameters=configuration.parameters,
             timeout_seconds=self._settings.provider_timeout_seconds,
+            allowed_hosts=allowed_hosts if _is_tenants(configuration.base_url, defaults) else None,
         )
 
     async def _api_key(self, organization_id: UUID, configuration: ModelConfiguration) -> SecretStr | None:
@@ -77,3 +87,7 @@ class ModelResolver:
         return {"anthropic": self._settings.anthropic_base_url, "openai": self._settings.openai_base_url}.get(
             configuration.provider
         )
+
+
+def _is_tenants(base_url: str | None, defaults: ModelConfiguration | None) -> bool:
+    return base_url is not None and (defaults is None or base_url != defaults.base_url)

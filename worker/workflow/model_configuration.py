@@ -17,6 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from worker.workflow.web_address import AllowedHosts, url_problem
+
 DEFAULT_PROVIDER = "anthropic"
 
 
@@ -138,10 +140,15 @@ def effective_configuration(
     return ModelConfiguration.model_construct(**{**kept, **given, "parameters": parameters})
 
 
-def check_tenant_configuration(configuration: ModelOverrides) -> tuple[ConfigurationProblem, ...]:
+def check_tenant_configuration(
+    configuration: ModelOverrides, allowed_hosts: AllowedHosts | None = None
+) -> tuple[ConfigurationProblem, ...]:
     """Find what an operator may configure but a tenant may not. Empty when all is well.
 
-    This is the single place for rules about addresses that tenants give.
+    Args:
+        configuration: What a tenant wants.
+        allowed_hosts: The hosts that the organization's requests may reach although they are not public; None where it is
+            not known whose configuration it is, and addresses are judged when they are connected to.
     """
     problems = []
     if configuration.api_key is not None and configuration.api_key.environment is not None:
@@ -152,11 +159,15 @@ def check_tenant_configuration(configuration: ModelOverrides) -> tuple[Configura
                 '(`turn-worker config set`) and refer to it by name: {"secret": "NAME"}.',
             )
         )
-    if configuration.base_url is not None and "@" in urlsplit(configuration.base_url).netloc:
-        problems.append(
-            ConfigurationProblem("base_url", "A base URL carries no user name or password. Use `api_key` instead.")
-        )
+    if configuration.base_url is not None and (problem := _base_url_problem(configuration.base_url, allowed_hosts)):
+        problems.append(ConfigurationProblem("base_url", problem))
     return tuple(problems)
+
+
+def _base_url_problem(base_url: str, allowed_hosts: AllowedHosts | None) -> str | None:
+    if "@" in urlsplit(base_url).netloc:
+        return "A base URL carries no user name or password. Use `api_key` instead."
+    return None if allowed_hosts is None else url_problem(base_url, allowed_hosts)
 
 
 def _is_http(url: str) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from worker.errors import TurnWorkerError
+from worker.workflow.web_address import AllowedHosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,9 +36,14 @@ def _listed(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    AllowedHosts.of(value)
+    return value
+
+
 _Count = Annotated[int | None, Field(ge=1, le=_MAX_COUNT, strict=True)]
 _Days = Annotated[int | None, Field(ge=1, le=_MAX_DAYS, strict=True)]
-HostList = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+HostList = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_hosts)]
 
 
 class _Settings(BaseModel):
@@ -81,7 +87,8 @@ class OrganizationSettings(_Settings):
     retention: Retention = Field(default=Retention(), description="After how many days its content is erased.")
     allowed_hosts: HostList = Field(
         default=(),
-        description="Hosts inside your own network that its tools, webhooks and models may reach; all others there are closed.",
+        description="Hosts inside your own network that its tools, webhooks and models may reach, each as `host` or "
+        "`host:port`; all others there are closed.",
     )
 
     def document(self) -> dict[str, JsonValue]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from worker.workflow.problem import ProblemKind
+    from worker.workflow.web_address import AllowedHosts
 
 __all__ = ["InvalidWorkflow", "Problem", "definition_document", "load_definition", "parse_definition"]
 
@@ -58,11 +59,13 @@ def definition_document(data: object) -> dict[str, JsonValue]:
     raise InvalidWorkflow((Problem("workflow", None, None, message),))
 
 
-def parse_definition(data: object) -> WorkflowDefinition:
+def parse_definition(data: object, *, allowed_hosts: AllowedHosts | None = None) -> WorkflowDefinition:
     """Read and check a definition that a user handed in.
 
     Args:
         data: Either form that `definition_document` accepts.
+        allowed_hosts: The private hosts that the organization's requests may reach; None where it is not known whose
+            definition it is.
 
     Raises:
         InvalidWorkflow: It cannot be accepted; carries every problem at once.
@@ -73,7 +76,7 @@ def parse_definition(data: object) -> WorkflowDefinition:
     blamed = {(problem.kind, problem.id, problem.field) for problem in problems}
     if blamed.isdisjoint(("workflow", None, whole) for whole in ("graph", "nodes", "edges")):
         problems += [problem for problem in graph_problems(definition.graph) if not _is_blamed(problem, blamed)]
-    problems += _configuration_problems(definition)
+    problems += _configuration_problems(definition, allowed_hosts)
     if problems:
         raise InvalidWorkflow(tuple(problems))
     return definition
@@ -153,10 +156,10 @@ def _place(kind: Literal["node", "edge"], items: list[object], position: int) ->
     return Place(kind, position, item_id if isinstance(item_id, str) else None)
 
 
-def _configuration_problems(definition: WorkflowDefinition) -> Iterator[Problem]:
+def _configuration_problems(definition: WorkflowDefinition, allowed_hosts: AllowedHosts | None) -> Iterator[Problem]:
     overrides = definition.workflow_configurations.model_overrides
     if overrides is not None:
-        for field, message in check_tenant_configuration(overrides):
+        for field, message in check_tenant_configuration(overrides, allowed_hosts):
             yield Problem("workflow", None, f"{_CONFIGURATIONS}.model_overrides.{field}", message)
 
 

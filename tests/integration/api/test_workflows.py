@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tests.world import definition
+from worker.storage.organizations import change_settings
 
 if TYPE_CHECKING:
     from tests.api import Tenant
@@ -91,3 +92,18 @@ async def test_a_number_that_json_does_not_know_is_refused(api: Tenant) -> None:
     body = json.dumps({"name": "W", "definition": definition() | {"x": 0}}).replace('"x": 0', '"x": 1e999')
     refused = await api.http.post("/v1/workflows", content=body)
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/definition")
+
+
+async def test_a_base_url_that_shows_a_private_host_is_refused_unless_the_organization_may_reach_it(
+    api: Tenant,
+) -> None:
+    wanted = definition() | {"workflow_configurations": {"model_overrides": {"base_url": "http://10.1.2.3:8000/v1"}}}
+    refused = await api.http.post("/v1/workflows", json={"name": "Desk", "definition": wanted})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_workflow")
+    assert "10.1.2.3" in refused.text
+    assert "allowed hosts" in refused.text
+    async with api.world.database.transaction() as connection:
+        await change_settings(
+            connection, organization_id=api.world.organization_id, changes={"allowed_hosts": ["10.1.2.3:8000"]}
+        )
+    assert (await api.http.post("/v1/workflows", json={"name": "Desk", "definition": wanted})).status_code == 201

@@ -14,6 +14,7 @@ from worker.workflow.model_configuration import (
     check_tenant_configuration,
     effective_configuration,
 )
+from worker.workflow.web_address import NO_HOSTS, AllowedHosts
 
 KEY = SecretReference(secret="main-key")
 DEFAULTS = ModelConfiguration(
@@ -147,3 +148,12 @@ def test_a_tenants_base_url_may_not_carry_a_password() -> None:
     (problem,) = check_tenant_configuration(ModelOverrides(base_url="https://user:secret@h"))
     assert problem.field == "base_url"
     assert "secret" not in problem.message
+
+
+def test_a_tenants_base_url_may_not_show_a_private_host_unless_it_is_allowed() -> None:
+    configuration = ModelOverrides(base_url="http://localhost:11434/v1")
+    (problem,) = check_tenant_configuration(configuration, NO_HOSTS)
+    assert problem.field == "base_url"
+    assert "allowed hosts" in problem.message
+    assert check_tenant_configuration(configuration, AllowedHosts.of(["localhost:11434"])) == ()
+    assert check_tenant_configuration(ModelOverrides(base_url="https://llm.example/v1"), NO_HOSTS) == ()

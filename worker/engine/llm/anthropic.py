@@ -19,6 +19,7 @@ from worker.engine.llm.provider import (
     TextOnly,
     check_parameters,
     estimated_tokens,
+    guarded,
 )
 from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_call
 
@@ -62,6 +63,7 @@ class AnthropicProvider:
             http_client=anthropic.DefaultAioHttpClient(
                 limits=connection_limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
                 follow_redirects=False,  # a redirect would take the key along
+                **guarded(model),
             ),
         )
 

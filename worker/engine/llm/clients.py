@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from worker.engine.llm.provider import Provider
     from worker.engine.request import ResolvedModel
+    from worker.workflow.web_address import AllowedHosts
 
 MAX_IDLE_CLIENTS: Final = 100
 """How many clients that no turn uses are kept, each about 1 MB. The least recently used go first."""
@@ -28,6 +29,7 @@ class _Key(NamedTuple):
     provider: str
     base_url: str | None
     api_key: SecretStr | None
+    allowed_hosts: AllowedHosts | None
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class ProviderClients:
             UnknownLLMProvider: There is no such provider.
             LLMNotConfigured: It needs a key and has none.
         """
-        key = _Key(model.provider, model.base_url, model.api_key)
+        key = _Key(model.provider, model.base_url, model.api_key, model.allowed_hosts)
         shared = self._clients.pop(key, None)
         if shared is None:
             chosen = provider(model.provider)

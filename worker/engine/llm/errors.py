@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from worker.engine import failures
 from worker.engine.failures import TransientFailure, TurnFailed, TurnInterrupted
+from worker.engine.web.errors import AddressRefused
 from worker.telemetry.masking import MASK, mask_secrets
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def classify(error: Exception, sdk: SDKErrors, model: ResolvedModel, *, replying
     who = f"{model.provider} ({model.model})"
     if isinstance(error, sdk.status):
         return _status_failure(error, who, model)
+    if isinstance(error, sdk.connection) and (refused := _refusal(error)):
+        return failures.LLMAddressRefused(f"{who} cannot be called at its base URL. {refused}")
     if isinstance(error, sdk.connection) and not replying:
         # Timeouts among them: nothing but the making of a connection has one, and other errors pass for it in aiohttp.
         cause = _quote(_root_cause(error), model)
@@ -189,6 +192,12 @@ def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error) or type(error).__name__
+
+
+def _refusal(error: BaseException | None) -> AddressRefused | None:
+    while error is not None and not isinstance(error, AddressRefused):
+        error = error.__cause__
+    return error
 
 
 def _quote(text: str, model: ResolvedModel) -> str:

@@ -21,6 +21,7 @@ from worker.engine.llm.provider import (
     TextOnly,
     check_parameters,
     estimated_tokens,
+    guarded,
 )
 from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, parse_arguments, universal_call
 
@@ -65,6 +66,7 @@ class OpenAIProvider:
             http_client=openai.DefaultAioHttpClient(
                 limits=connection_limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
                 follow_redirects=False,  # a redirect would take the key along
+                **guarded(model),
             ),
         )
         # What the environment says of these belongs to the operator's key, which this need not be.

@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from worker.engine.failures import InvalidModelParameters, UnknownLLMProvider
+from worker.engine.web.client import WebClient
+from worker.engine.web.transport import GuardedTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,6 +90,13 @@ def provider(name: str) -> Provider:
         )
     create: Callable[[], Provider] = import_module(_MODULES[name]).create_provider
     return create()
+
+
+def guarded(model: ResolvedModel) -> dict[str, Any]:
+    """Arguments of the SDK's HTTP client that keep a base URL given by a tenant from leading into private networks."""
+    if model.allowed_hosts is None:
+        return {}
+    return {"transport": GuardedTransport(WebClient(), model.allowed_hosts)}
 
 
 def check_parameters(parameters: Mapping[str, JsonValue]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003 -- pydantic reads the annotations where events come back from a journal
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue  # noqa: TC002 -- the same
+
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from pydantic import JsonValue
-
     from worker.workflow.definition import ConversationNode
 
 NODE_TRANSITION = "node_transition"
@@ -65,14 +64,17 @@ def node_transition(created_at: datetime, *, node: ConversationNode, previous: C
 
 
 def tool_call_started(
-    created_at: datetime, *, function_name: str, tool_call_id: str, arguments: JsonValue
+    created_at: datetime, *, function_name: str, tool_call_id: str, arguments: JsonValue, repeated: bool = False
 ) -> TurnEvent:
-    """The model called a tool."""
-    return TurnEvent(
-        TOOL_CALL_STARTED,
-        created_at,
-        {"function_name": function_name, "tool_call_id": tool_call_id, "arguments": arguments},
-    )
+    """The model called a tool; or, repeated, a call whose end is not known is made once more under the same key."""
+    payload: dict[str, JsonValue] = {
+        "function_name": function_name,
+        "tool_call_id": tool_call_id,
+        "arguments": arguments,
+    }
+    if repeated:
+        payload["repeated"] = True
+    return TurnEvent(TOOL_CALL_STARTED, created_at, payload)
 
 
 def tool_call_result(created_at: datetime, *, function_name: str, tool_call_id: str, result: JsonValue) -> TurnEvent:

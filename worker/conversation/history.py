@@ -36,7 +36,7 @@ def context_delta(before: Sequence[Message], after: Sequence[Message]) -> Contex
     The tail counts only if everything before it is unchanged to the last JSON type: `1`, `1.0` and `true` differ.
     """
     prefix = after[: len(before)]
-    if len(prefix) == len(before) and all(map(_same, before, prefix)):
+    if len(prefix) == len(before) and all(map(same_json, before, prefix)):
         return ContextDelta(replaces=False, messages=list(after[len(before) :]))
     return ContextDelta(replaces=True, messages=list(after))
 
@@ -57,14 +57,14 @@ def fold(base: Sequence[Message], deltas: Iterable[ContextDelta]) -> list[Messag
     return messages
 
 
-def _same(a: object, b: object) -> bool:
-    """Compare as JSON: Python finds `1 == True`, which a rebuilt context must not."""
+def same_json(a: object, b: object) -> bool:
+    """Compare as JSON: Python finds `1 == True`, which what is rebuilt must not."""
     if a is b:
         return True
     if type(a) is not type(b):
         return False
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same(item, b[key]) for key, item in a.items())
+        return a.keys() == b.keys() and all(same_json(item, b[key]) for key, item in a.items())
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_same, a, b))
+        return len(a) == len(b) and all(map(same_json, a, b))
     return a == b

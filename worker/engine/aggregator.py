@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pipecat.frames.frames import (
+    ControlFrame,
     Frame,
     FunctionCallFromLLM,
     FunctionCallResultFrame,
@@ -27,7 +28,7 @@ from worker.conversation import event
 from worker.engine.failures import LLMReplyEmpty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from typing import Any
 
@@ -39,11 +40,16 @@ if TYPE_CHECKING:
     from worker.engine.llm.reply import EarlyStop, Reply, ToolCall
     from worker.engine.nodes import NodeView, Stage
     from worker.engine.outstanding import Outstanding
+    from worker.engine.round import Round
     from worker.engine.tool_runner import ToolRunner
     from worker.engine.transcript import Transcript
 
 _REQUEST: Final = "an LLM request"
 _RESPONSE: Final = "an LLM response"
+
+
+class _Resume(ControlFrame):
+    """Starts the tool calls that an earlier attempt left; it travels to the aggregator through a pipeline that stands."""
 
 
 class ReplyAggregator(FrameProcessor):
@@ -74,15 +80,26 @@ class ReplyAggregator(FrameProcessor):
         self._clock = clock
         self._told: NodeView = stage.view
         self._text: list[str] = []
-        self._results: dict[str, JsonValue] = {}
+        self._unheard: Sequence[str] = ()
+        self._round: Round | None = None
         self._awaited: dict[str, str] = {}
-        self._closed = False
         llm.register_function(None, tools.handle)
 
     def request(self) -> LLMContextFrame:
         """What the model is asked now."""
         self._outstanding.begin(_REQUEST)
         return LLMContextFrame(self._transcript.request(self._provider_id, self._stage.view.schema))
+
+    def resume(self, begun: Round, unheard: Sequence[str]) -> Frame:
+        """What lets the turn go on with tool calls that an earlier attempt began.
+
+        Args:
+            begun: The calls; at least one has no result.
+            unheard: What the user said meanwhile. It comes into the context after the results.
+        """
+        self._unheard = unheard
+        self._expect(begun)
+        return _Resume()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Take in what the model and the tools say; everything else passes."""
@@ -98,7 +115,9 @@ class ReplyAggregator(FrameProcessor):
                 await self._take(reply)
                 self._outstanding.end(_RESPONSE)
         elif isinstance(frame, FunctionCallResultFrame):
-            await self._take_result(frame.tool_call_id, frame.result)
+            await self._take_result(frame.tool_call_id)
+        elif isinstance(frame, _Resume):
+            await self._take_up()
         else:
             await self.push_frame(frame, direction)
 
@@ -112,17 +131,25 @@ class ReplyAggregator(FrameProcessor):
             return
         if reply.message is not None:
             self._transcript.add_reply(reply.message)
-        # An end node gets one closing reply, whatever else the model may want of it.
-        self._closed = self._stage.view.ends_session and bool(said)
         if reply.tool_calls:
-            await self._call_tools(reply)
+            # An end node gets one closing reply, whatever else the model may want of it.
+            closing = self._stage.view.ends_session and bool(said)
+            begun = await self._tools.begin(reply.tool_calls, number=self._calls.reply_number, closing=closing)
+            self._expect(begun)
+            await self._run(begun)
 
-    async def _call_tools(self, reply: Reply) -> None:
-        self._awaited = {call.id: _tool_call(call) for call in reply.tool_calls}
-        self._results = {}
-        self._tools.begin(reply.tool_calls, llm_call=self._calls.reply_number)
+    async def _take_up(self) -> None:
+        if self._round is not None:
+            await self._tools.resume(self._round)
+            await self._run(self._round)
+
+    def _expect(self, begun: Round) -> None:
+        self._round = begun
+        self._awaited = {call.id: _tool_call(call) for call in begun.unanswered}
         for name in self._awaited.values():
             self._outstanding.begin(name)
+
+    async def _run(self, begun: Round) -> None:
         await self._llm.run_function_calls(
             [
                 FunctionCallFromLLM(
@@ -131,18 +158,21 @@ class ReplyAggregator(FrameProcessor):
                     arguments=call.arguments or {},
                     context=None,
                 )
-                for call in reply.tool_calls
+                for call in begun.unanswered
             ]
         )
 
-    async def _take_result(self, tool_call_id: str, result: JsonValue) -> None:
-        self._results[tool_call_id] = result
-        if len(self._results) == len(self._awaited):
-            for call_id in self._awaited:
-                self._transcript.add_tool_result(call_id, self._results[call_id])
-            if not self._closed and self._capture.end_reason is None:
+    async def _take_result(self, tool_call_id: str) -> None:
+        name = self._awaited.pop(tool_call_id)
+        if self._round is not None and not self._awaited:
+            self._transcript.add_tool_results(self._round.ordered_results)
+            over = self._round.closing or self._capture.end_reason is not None
+            if self._unheard or not over:
+                for text in self._unheard:
+                    self._transcript.add_user(text)
+                self._unheard = ()
                 await self._ask_again()
-        self._outstanding.end(self._awaited[tool_call_id])
+        self._outstanding.end(name)
 
     async def _ask_again(self) -> None:
         view = self._stage.view

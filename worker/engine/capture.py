@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from worker.conversation import event
+from worker.conversation.history import same_json
 from worker.conversation.usage import LLMUsage, Usage, usage_key
+from worker.engine.journal import Change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,6 +49,7 @@ class Capture:
         self.assistant_created_at: datetime | None = None
         self.end_reason: str | None = None
         self._segments: list[str] = []
+        self._journalled = _Mark(gathered_context=gathered_context, tool_state=tool_state or {})
         self._llm: dict[str, LLMUsage] = {}
         self._ledger = ledger
         self._clock = clock
@@ -86,9 +90,58 @@ class Capture:
         if self._ledger is not None:
             self._ledger.record(call)
 
+    def take_change(self) -> Change:
+        """What happened since this was last asked, for writing down at once."""
+        mark = self._journalled
+        new_segments = self._segments[mark.segments :]
+        change = Change(
+            segments=new_segments,
+            said_at=self.assistant_created_at if new_segments else None,
+            events=self.events[mark.events :],
+            learned=_changed(mark.gathered_context, self.gathered_context),
+            tool_state=_changed(mark.tool_state, self.tool_state),
+            end_reason=None if mark.end_reason else self.end_reason,
+        )
+        self._set_mark()
+        return change
+
+    def apply(self, change: Change) -> None:
+        """Let what an earlier attempt wrote down happen here too."""
+        self._segments += change.segments
+        self.assistant_created_at = change.said_at or self.assistant_created_at
+        self.events += change.events
+        self.gathered_context.update(deepcopy(dict(change.learned)))
+        self.tool_state.update(deepcopy(dict(change.tool_state)))
+        self.end_reason = self.end_reason or change.end_reason
+        self._set_mark()
+
     def close_failed(self, failure: _Failure) -> _Failure:
         """Hand everything over to a failure, closed by its event."""
         self.events.append(event.execution_error(self._clock(), code=failure.code, message=str(failure)))
         failure.events = tuple(self.events)
         failure.usage = self.usage
         return failure
+
+    def _set_mark(self) -> None:
+        self._journalled = _Mark(
+            segments=len(self._segments),
+            events=len(self.events),
+            gathered_context=deepcopy(self.gathered_context),
+            tool_state=deepcopy(self.tool_state),
+            end_reason=self.end_reason,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mark:
+    """How far what happened has been written down."""
+
+    gathered_context: Mapping[str, JsonValue]
+    tool_state: Mapping[str, JsonValue]
+    segments: int = 0
+    events: int = 0
+    end_reason: str | None = None
+
+
+def _changed(before: Mapping[str, JsonValue], now: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    return {name: value for name, value in now.items() if name not in before or not same_json(before[name], value)}

@@ -18,7 +18,7 @@ from worker.engine.llm.reply import portable
 from worker.engine.prompts import NEUTRAL_USER_MESSAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
     from pydantic import JsonValue
@@ -31,6 +31,8 @@ class Transcript:
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = list(messages)
+        self._journalled = len(self._messages)
+        self._replaced = False
 
     def add_user(self, text: str) -> None:
         """The user said something."""
@@ -44,10 +46,23 @@ class Transcript:
         """The model replied."""
         self._messages.append(message)
 
-    def add_tool_result(self, tool_call_id: str, result: JsonValue) -> None:
-        """A tool answered."""
-        content = json.dumps(result, ensure_ascii=False)
-        self._messages.append({"role": "tool", "tool_call_id": tool_call_id, "content": content})
+    def add_tool_results(self, results: Iterable[tuple[str, JsonValue]]) -> None:
+        """The tools that a reply called answered: the id and the result of each call, in the order of the calls."""
+        for call_id, result in results:
+            content = json.dumps(result, ensure_ascii=False)
+            self._messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
+        self._journalled = len(self._messages)
+
+    def replace(self, messages: Sequence[Message]) -> None:
+        """The whole context became another, as when it is compacted."""
+        self._messages = list(messages)
+        self._replaced = True
+
+    def take_change(self) -> tuple[bool, list[Message]]:
+        """What came in since this was last asked, tool results left out; the whole context, and true, if it was replaced."""
+        change = self._replaced, self._messages[0 if self._replaced else self._journalled :]
+        self._replaced, self._journalled = False, len(self._messages)
+        return change
 
     def request(self, provider_id: str, tools: ToolsSchema) -> LLMContext:
         """Make the context of one request: a list of its own, so that nothing done to it reaches the transcript.

@@ -18,7 +18,9 @@ from worker.engine.nodes import Stage
 from worker.engine.outcome import TurnOutcome
 from worker.engine.outstanding import Outstanding
 from worker.engine.pipeline import running_pipeline
+from worker.engine.recorder import Recorder
 from worker.engine.recordings import RecordedSpeech
+from worker.engine.replay import replay
 from worker.engine.tool_runner import ToolRunner
 from worker.engine.transcript import Transcript
 from worker.workflow.definition import StartCallNode
@@ -26,12 +28,15 @@ from worker.workflow.definition import StartCallNode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipecat.frames.frames import Frame
     from pipecat.pipeline.worker import PipelineWorker
     from pydantic import JsonValue
 
+    from worker.engine.journal import Journal
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.recordings import Recordings
     from worker.engine.request import ResolvedModel, TurnRequest, UsageLedger
+    from worker.engine.round import Round
     from worker.engine.tools.tool import NodeTools
 
 END_NODE_REASON: Final = "user_qualified"
@@ -50,6 +55,7 @@ async def run_turn(
     usage_ledger: UsageLedger | None = None,
     tools: NodeTools | None = None,
     recordings: Recordings | None = None,
+    journal: Journal | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> TurnOutcome:
     """Run one attempt at a turn, from a conversation's checkpoint to its next one.
@@ -63,13 +69,22 @@ async def run_turn(
         usage_ledger: Told of every LLM call as it ends, also in attempts that come to nothing.
         tools: Knows the tools of the nodes; None for none but transitions.
         recordings: Knows the organization's recordings; None for none.
+        journal: What earlier attempts did, from which this one goes on, and where it writes its own steps; None for none.
         clock: The current time, with its zone.
 
     Raises:
         TurnFailed: The attempt failed; its type says whether another may succeed.
         UnknownNode: The checkpoint stands on a node that the definition does not have.
     """
-    turn = _Turn(request, clients=clients, usage_ledger=usage_ledger, tools=tools, recordings=recordings, clock=clock)
+    turn = _Turn(
+        request,
+        clients=clients,
+        usage_ledger=usage_ledger,
+        tools=tools,
+        recordings=recordings,
+        journal=journal,
+        clock=clock,
+    )
     limit = asyncio.timeout(request.time_limit_seconds)
     try:
         async with limit:
@@ -95,6 +110,7 @@ class _Turn:
         usage_ledger: UsageLedger | None,
         tools: NodeTools | None,
         recordings: Recordings | None,
+        journal: Journal | None,
         clock: Callable[[], datetime],
     ) -> None:
         self.request = request
@@ -112,16 +128,34 @@ class _Turn:
             capture=self.capture,
             clock=clock,
         )
+        self.progress = replay(
+            journal.steps if journal is not None else (),
+            node_id=request.checkpoint.current_node_id,
+            transcript=self.transcript,
+            capture=self.capture,
+        )
+        self.recorder = Recorder(
+            journal,
+            transcript=self.transcript,
+            capture=self.capture,
+            stage=self.stage,
+            outstanding=self.outstanding,
+            node_id=self.progress.node_id,
+            heard=len(request.user_messages),
+        )
         self.ended = False
 
     async def run(self) -> None:
-        """Enter the node, open, answer, end."""
-        entered = await self.stage.begin(self.request.checkpoint.current_node_id)
-        greeted = entered and await self._greet()
-        for message in self.request.user_messages:
-            self._hear(message)
-        if self.request.user_messages or not greeted:
-            await self._answer(self._model())
+        """Enter the node, open, answer, end; or go on from where an earlier attempt was."""
+        entered = await self.stage.begin(self.progress.node_id)
+        if self.progress.round is not None:
+            await self._go_on(self.progress.round)
+        else:
+            greeted = entered and await self._greet()
+            for text in self._unheard():
+                self.transcript.add_user(text)
+            if self.request.user_messages or not greeted:
+                await self._answer(self._model())
         if self.capture.end_reason is not None:
             self._end(self.capture.end_reason)
         elif self.stage.view.ends_session:
@@ -156,11 +190,25 @@ class _Turn:
             self.transcript.add_assistant(greeting)
         return bool(greeting)
 
-    def _hear(self, message: str) -> None:
-        text = message.strip()
-        if not text:
+    def _unheard(self) -> list[str]:
+        """What the user said that has not come into the context yet."""
+        texts = [message.strip() for message in self.request.user_messages[self.progress.heard :]]
+        if not all(texts):
             raise BlankUserMessage("A user message holds nothing but white space. Send text, or no message at all.")
-        self.transcript.add_user(text)
+        return texts
+
+    async def _go_on(self, begun: Round) -> None:
+        """Finish the tool calls that an earlier attempt began, and what follows from them."""
+        unheard = self._unheard()
+        if begun.unanswered:
+            await self._answer(self._model(), lambda aggregator: aggregator.resume(begun, unheard))
+            return
+        self.transcript.add_tool_results(begun.ordered_results)
+        for text in unheard:
+            self.transcript.add_user(text)
+        over = begun.closing or self.capture.end_reason is not None
+        if unheard or not over:
+            await self._answer(self._model())
 
     def _model(self) -> ResolvedModel:
         if self.request.model is None:
@@ -169,7 +217,10 @@ class _Turn:
             )
         return self.request.model
 
-    async def _answer(self, model: ResolvedModel) -> None:
+    async def _answer(
+        self, model: ResolvedModel, first: Callable[[ReplyAggregator], Frame] = ReplyAggregator.request
+    ) -> None:
+        """Let the model and its tools take turns until there is nothing more to do. `first` says how that begins."""
         async with self.clients.lend(model) as (provider, client):
             calls = LLMCalls(
                 processor=provider.processor,
@@ -179,6 +230,7 @@ class _Turn:
                 classify=lambda error, replying: classify(error, provider.errors, model, replying=replying),
                 on_end=self.capture.count,
                 on_failure=self.outstanding.fail,
+                made=self.progress.replies,
             )
             async with aclosing(calls):
                 llm = provider.service(client, model, calls, self.stage.view.system_prompt)
@@ -188,13 +240,15 @@ class _Turn:
                     provider_id=provider.message_id,
                     stage=self.stage,
                     transcript=self.transcript,
-                    tools=ToolRunner(self.stage, self.capture, self.clock, self.request.idempotency_root),
+                    tools=ToolRunner(
+                        self.stage, self.capture, self.recorder, self.clock, self.request.idempotency_root
+                    ),
                     capture=self.capture,
                     outstanding=self.outstanding,
                     clock=self.clock,
                 )
                 async with running_pipeline(llm, aggregator, self.outstanding) as pipeline:
-                    await pipeline.queue_frame(aggregator.request())
+                    await pipeline.queue_frame(first(aggregator))
                     await self._finished(pipeline)
 
     async def _finished(self, pipeline: PipelineWorker) -> None:

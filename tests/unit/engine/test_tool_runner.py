@@ -12,8 +12,11 @@ import pytest
 from worker.engine.capture import Capture
 from worker.engine.llm.reply import ToolCall
 from worker.engine.nodes import Stage
+from worker.engine.outstanding import Outstanding
+from worker.engine.recorder import Recorder
 from worker.engine.recordings import RecordedSpeech
 from worker.engine.tool_runner import ToolRunner
+from worker.engine.transcript import Transcript
 from worker.workflow.definition import WorkflowDefinition
 from worker.workflow.graph import WorkflowGraph
 
@@ -36,7 +39,16 @@ async def runner() -> tuple[ToolRunner, Capture]:
         clock=lambda: NOW,
     )
     await stage.begin("start")
-    return ToolRunner(stage, capture, lambda: NOW, UUID(int=1)), capture
+    recorder = Recorder(
+        None,
+        transcript=Transcript([]),
+        capture=capture,
+        stage=stage,
+        outstanding=Outstanding(),
+        node_id="start",
+        heard=1,
+    )
+    return ToolRunner(stage, capture, recorder, lambda: NOW, UUID(int=1)), capture
 
 
 async def answer(tools: ToolRunner, call_id: str) -> JsonValue:
@@ -53,7 +65,7 @@ async def answer(tools: ToolRunner, call_id: str) -> JsonValue:
 
 async def test_arguments_that_are_no_object_are_answered_with_an_error() -> None:
     tools, capture = await runner()
-    tools.begin([ToolCall("a", "book", None)], llm_call=1)
+    await tools.begin([ToolCall("a", "book", None)], number=1, closing=False)
 
     result: Any = await answer(tools, "a")
 

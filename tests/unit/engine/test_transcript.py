@@ -112,5 +112,5 @@ def test_an_unanswered_call_is_neither_stored_nor_sent() -> None:
     with pytest.raises(BrokenContext, match=": a"):
         transcript.request("anthropic", ToolsSchema([]))
 
-    transcript.add_tool_result("a", {"größe": 1})
+    transcript.add_tool_results([("a", {"größe": 1})])
     assert transcript.finished()[-1]["content"] == '{"größe": 1}'

@@ -35,6 +35,7 @@ class LLMCalls:
         classify: Makes a failure of an SDK's exception, given whether the reply had begun.
         on_end: Told of each call that the provider answered, when it ends.
         on_failure: Told of the failure of a call of the conversation, at once.
+        made: How many replies the turn has had before, in attempts that this one goes on from.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class LLMCalls:
         classify: Callable[[Exception, bool], TurnFailed],
         on_end: Callable[[LLMCall], None],
         on_failure: Callable[[TurnFailed], None],
+        made: int = 0,
     ) -> None:
         self._processor = processor
         self._model = model
@@ -56,7 +58,7 @@ class LLMCalls:
         self._on_end = on_end
         self._on_failure = on_failure
         self._number = 0
-        self._replies = 0
+        self._replies = made
         self._reply: Reply | None = None
         self._open: ReplyStream | None = None
 

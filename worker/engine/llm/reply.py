@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from pydantic import JsonValue
+from pydantic import JsonValue  # noqa: TC002 -- pydantic reads the annotations where calls come back from a journal
 
+if TYPE_CHECKING:
     from worker.conversation.history import Message
     from worker.conversation.usage import LLMUsage
 

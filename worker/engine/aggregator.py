@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pipecat.services.llm_service import LLMService
-    from pydantic import JsonValue
 
     from worker.engine.capture import Capture
     from worker.engine.llm.calls import LLMCalls

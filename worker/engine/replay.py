@@ -31,7 +31,7 @@ class Progress:
     """How far a turn has come.
 
     Attributes:
-        replies: How many replies of the model the turn has had, those without tool calls left out.
+        replies: How many replies of the model the turn has had.
         heard: How many of its user messages are in the context.
         node_id: The node the conversation stands on; None before it was on any.
         round: The calls of the last reply; None before any.

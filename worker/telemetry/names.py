@@ -69,11 +69,17 @@ TURN_WRITE_REFUSED: Final = "turn.write_refused"
 TURN_NOT_LOADED: Final = "turn.not_loaded"
 """What a claimed turn goes on from could not be read; it is handed back."""
 
+TURN_RESUMED: Final = "turn.resumed"
+"""An attempt goes on after `count` steps that are in the turn's journal."""
+
 TURN_DEFECT: Final = "turn.defect"
 """A defect of this program ended the turn; the line has the traceback."""
 
 COMMIT_FAILED: Final = "commit.failed"
 """PostgreSQL did not take an attempt's result; it is kept and written again."""
+
+JOURNAL_WRITE_FAILED: Final = "journal.write_failed"
+"""Steps of a turn could not be journalled yet; they are kept and written again, and tools wait for it."""
 
 SESSION_ENDED: Final = "session.ended"
 """A session is over."""

@@ -24,6 +24,8 @@ from worker.storage.outbox import NewEvent
 from worker.telemetry import names
 from worker.telemetry.masking import mask_secrets
 from worker.turns.dispatch import Dispatch, TurnReference
+from worker.turns.fault_points import no_fault
+from worker.turns.journal import TurnJournal
 from worker.turns.lease import LeaseKeeper, Loss
 from worker.turns.lifecycle import RetryPolicy
 from worker.turns.loading import LoadedTurn, TurnLoader
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.storage.outbox import RecordedEvent
     from worker.storage.usage import UsageEntry
+    from worker.turns.fault_points import FaultPoint
 
     _Write = Callable[[Sequence[UsageEntry]], Awaitable[Sequence[RecordedEvent]]]
 
@@ -101,15 +104,17 @@ class _Stop(Enum):
 
 @dataclass(eq=False, slots=True)
 class _RunningAttempt:
-    """The engine at work on one attempt, and why it was stopped, if it was."""
+    """The engine at work on one attempt, the journal of it, and why it was stopped, if it was."""
 
     turn_id: UUID
-    task: asyncio.Task[tuple[LoadedTurn, TurnOutcome]]
+    task: asyncio.Task[tuple[LoadedTurn, TurnOutcome]] | None = None
+    journal: TurnJournal | None = None
     stopped: _Stop | None = None
 
     def stop(self, reason: _Stop) -> None:
         self.stopped = self.stopped or reason
-        self.task.cancel()
+        if self.task is not None:
+            self.task.cancel()
 
     def lose(self, loss: Loss) -> None:
         self.stop(_Stop.CANCELLED if loss is Loss.CANCELLED else _Stop.LEASE_LOST)
@@ -127,11 +132,13 @@ class TurnExecutor:
         leases: LeaseKeeper,
         clients: ProviderClients,
         worker_name: str,
+        fault_point: FaultPoint = no_fault,
     ) -> None:
         """Wire it up.
 
         Args:
             worker_name: Which process this is; stored with each turn it claims, for people to read.
+            fault_point: Where tests interfere; see `worker.turns.fault_points`.
         """
         self._settings = settings
         self._database = database
@@ -139,6 +146,7 @@ class TurnExecutor:
         self._leases = leases
         self._clients = clients
         self._worker_name = worker_name
+        self._fault_point = fault_point
         self._loader = TurnLoader(settings, database)
         self._usage = UsageLedger(database)
         self._retries = RetryPolicy(
@@ -205,20 +213,30 @@ class TurnExecutor:
 
     async def _run(self, claimed: ClaimedTurn) -> Ending:
         claimed_at = time.monotonic()
-        running = _RunningAttempt(
-            claimed.attempt.turn_id, asyncio.get_running_loop().create_task(self._load_and_run(claimed))
-        )
+        running = _RunningAttempt(claimed.attempt.turn_id)
+        running.task = asyncio.get_running_loop().create_task(self._load_and_run(claimed, running))
         self._running.add(running)
         try:
             with self._leases.hold(claimed.attempt, running.lose):
                 (result,) = await asyncio.gather(running.task, return_exceptions=True)
+                await self._end_journal(running, completed=isinstance(result, tuple))
                 return await self._end(claimed, result, running.stopped, time.monotonic() - claimed_at)
         except LeaseLost:
             log.warning(names.TURN_WRITE_REFUSED)
             return Ending.LEASE_LOST
         finally:
             self._running.discard(running)
+            if running.journal is not None:
+                running.journal.abandon()
             self._usage.write(self._usage.take(claimed.attempt))
+
+    async def _end_journal(self, running: _RunningAttempt, *, completed: bool) -> None:
+        if running.journal is None or running.stopped in {_Stop.LEASE_LOST, _Stop.CANCELLED}:
+            return
+        if completed:
+            await running.journal.close()
+        else:
+            await running.journal.flush()
 
     async def _end(
         self,
@@ -237,6 +255,8 @@ class TurnExecutor:
                 ending = Ending.CANCELLED
             case asyncio.CancelledError():
                 ending = await self._give_back(claimed)
+            case LeaseLost() as lost:
+                raise lost
             case TransientFailure() as failure:
                 ending = await self._retry(claimed, failure, elapsed_seconds)
             case TurnFailed() as failure:
@@ -251,13 +271,28 @@ class TurnExecutor:
                 ending = await self._fail(claimed, _defect(error))
         return ending
 
-    async def _load_and_run(self, claimed: ClaimedTurn) -> tuple[LoadedTurn, TurnOutcome]:
+    async def _load_and_run(self, claimed: ClaimedTurn, running: _RunningAttempt) -> tuple[LoadedTurn, TurnOutcome]:
         if claimed.worker_losses >= self._settings.max_worker_losses:
             raise WorkerLost(claimed.worker_losses)
         if claimed.seconds_to_deadline <= 0:
             raise DeadlineExceeded(claimed.error["message"] if claimed.error else None)
         loaded = await self._loader.load(claimed)
-        outcome = await run_turn(loaded.request, clients=self._clients, usage_ledger=self._usage.of(claimed.attempt))
+        if loaded.steps:
+            log.info(names.TURN_RESUMED, count=len(loaded.steps))
+        running.journal = TurnJournal(
+            self._database,
+            claimed.attempt,
+            steps=loaded.steps,
+            own=len(loaded.steps),
+            on_lost=lambda: running.stop(_Stop.LEASE_LOST),
+            fault_point=self._fault_point,
+        )
+        outcome = await run_turn(
+            loaded.request,
+            clients=self._clients,
+            usage_ledger=self._usage.of(claimed.attempt),
+            journal=running.journal,
+        )
         return loaded, outcome
 
     async def _complete(self, loaded: LoadedTurn, outcome: TurnOutcome) -> Ending:

@@ -6,20 +6,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from worker.conversation.checkpoint import Checkpoint, normalize_checkpoint
+from worker.engine.journal import read_step
 from worker.engine.request import TurnRequest
 from worker.storage.branch import Branch, load_branch
 from worker.storage.definitions import get_definition
+from worker.storage.journal import read_steps
 from worker.turns.model import ModelResolver
 from worker.workflow.graph import WorkflowGraph
 from worker.workflow.validation import load_definition
 from worker.workflow.web_address import AllowedHosts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
+    from worker.engine.journal import Step
     from worker.settings import Settings
-    from worker.storage.claim import ClaimedTurn
+    from worker.storage.claim import Attempt, ClaimedTurn
     from worker.storage.database import Database
     from worker.workflow.definition import WorkflowDefinition
 
@@ -28,10 +31,15 @@ _CACHED_DEFINITIONS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class LoadedTurn:
-    """A claimed turn with everything the engine needs."""
+    """A claimed turn with everything the engine needs.
+
+    Attributes:
+        steps: What earlier attempts did, from which this one goes on.
+    """
 
     claimed: ClaimedTurn
     request: TurnRequest
+    steps: Sequence[Step]
 
 
 class TurnLoader:
@@ -72,7 +80,13 @@ class TurnLoader:
                 model=model,
                 time_limit_seconds=min(self._time_limit_seconds, claimed.seconds_to_deadline),
             ),
+            steps=await self._steps(attempt) if attempt.attempt > 1 else (),
         )
+
+    async def _steps(self, attempt: Attempt) -> list[Step]:
+        async with self._database.statement() as connection:
+            written = await read_steps(connection, organization_id=attempt.organization_id, turn_id=attempt.turn_id)
+        return [read_step(step) for step in written]
 
     async def _definition(self, claimed: ClaimedTurn) -> tuple[WorkflowDefinition, WorkflowGraph]:
         known = self._definitions.get(claimed.definition_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 
 from worker.conversation.checkpoint import Checkpoint
 from worker.embedded.scripted_llm import Script
+from worker.engine.journal import read_step, write_step
 from worker.engine.request import LLMCall, ResolvedModel, TurnRequest
 from worker.engine.tools.tool import Tool, ToolInvocation, ToolResult
 from worker.engine.turn import run_turn
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from worker.embedded.scripted_llm import ScriptedLLM
+    from worker.engine.journal import Journal, Step
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.outcome import TurnOutcome
     from worker.workflow.definition import ConversationNode
@@ -72,6 +75,20 @@ def tool(name: str, run: Callable[[Mapping[str, JsonValue]], Awaitable[JsonValue
         return ToolResult(result=await run(invocation.arguments))
 
     return Tool(name=name, description=f"Does {name}.", run=call, properties={"day": {"type": "string"}})
+
+
+class MemoryJournal:
+    """A journal that keeps its steps as text, as a database would. `written` are those of the attempts before."""
+
+    def __init__(self, written: Sequence[str] = ()) -> None:
+        self.lines = list(written)
+        self.steps: Sequence[Step] = [read_step(json.loads(line)) for line in written]
+
+    def record(self, step: Step) -> None:
+        self.lines.append(json.dumps(write_step(step)))
+
+    async def written(self) -> None:
+        """Everything is at once."""
 
 
 class Ledger:
@@ -144,13 +161,14 @@ class Talk:
             }
         )
 
-    async def run(self, request: TurnRequest) -> TurnOutcome:
+    async def run(self, request: TurnRequest, journal: Journal | None = None) -> TurnOutcome:
         outcome = await run_turn(
             request,
             clients=self.clients,
             usage_ledger=self.ledger,
             tools=self.tools,
             recordings=self.recorded,
+            journal=journal,
             clock=lambda: NOW,
         )
         self.checkpoint = outcome.checkpoint

@@ -2,6 +2,7 @@
 
 from worker.storage.schema.base import metadata
 from worker.storage.schema.conversations import messages, outbox, sessions, turns, usage_entries
+from worker.storage.schema.journal import journal_steps
 from worker.storage.schema.organizations import (
     api_keys,
     idempotency_keys,
@@ -15,6 +16,7 @@ from worker.storage.schema.recordings import recordings
 __all__ = [
     "api_keys",
     "idempotency_keys",
+    "journal_steps",
     "messages",
     "metadata",
     "organizations",

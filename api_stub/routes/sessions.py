@@ -63,7 +63,7 @@ async def create_session(
             201,
             {"Location": f"/v1/sessions/{created.session_id}"},
             events=turn.events if turn else (),
-            ring=[TurnReference(organization_id, turn.turn_id)] if turn else (),
+            ring=[TurnReference(organization_id, turn.turn_id)] if turn and turn.rung else (),
         )
 
     return await perform(request, services, organization_id, body, create)

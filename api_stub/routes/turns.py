@@ -68,7 +68,7 @@ async def enqueue_turn(
             202,
             {"Location": f"/v1/turns/{turn.turn_id}"},
             events=turn.events,
-            ring=[TurnReference(organization_id, turn.turn_id)] if turn.claimable else (),
+            ring=[TurnReference(organization_id, turn.turn_id)] if turn.rung else (),
         )
 
     return await perform(request, services, organization_id, body, enqueue, one_statement=True)

@@ -94,7 +94,7 @@ class WorkerRuntime:
         self._cancellations = Subscriber(self._redis_url, pattern=CANCELLATIONS)
         self._stopping_cancelled = asyncio.create_task(stop_cancelled_turns(self._cancellations, self._executor))
         await self._cancellations.start()
-        self._sweeper = Sweeper(self._settings, self._database, self._dispatch)
+        self._sweeper = Sweeper(self._settings, self._database, self._dispatch, worker_name=self.name)
         self._sweeping = asyncio.create_task(self._sweeper.run())
 
     async def _close(self) -> None:

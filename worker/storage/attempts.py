@@ -122,13 +122,14 @@ _FAIL = _end_of_attempt(turn="status = 'failed', ended_at = now(), error = CAST(
 _RETRY = _end_of_attempt(
     turn="""
         status = 'pending',
+        waiting = true,
         rung_at = NULL,
         error = CAST(:error AS json),
         provider_failures = turns.provider_failures + 1,
         available_at = now() + make_interval(secs => :delay_seconds)
     """
 )
-_GIVE_BACK = _end_of_attempt(turn="status = 'pending', rung_at = NULL, available_at = now()")
+_GIVE_BACK = _end_of_attempt(turn="status = 'pending', rung_at = now(), available_at = now()")
 
 
 async def complete_turn(

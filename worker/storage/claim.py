@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
+from worker.errors import TurnWorkerError
 from worker.storage.line import AT_HEAD_OF_LINE, LEASE_EXPIRED
 from worker.storage.outbox import RECORD_EVENTS, NewEvent, RecordedEvent, event_parameters, recorded_events
 
@@ -15,6 +17,20 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+class RunningSlotTaken(TurnWorkerError):
+    """Another turn of the organization took the slot that this one was to run in, at the same moment."""
+
+    code = "running_slot_taken"
+    retryable = True
+
+    def __init__(self, turn_id: UUID) -> None:
+        super().__init__(turn_id)
+        self.turn_id = turn_id
+
+    def __str__(self) -> str:
+        return f"Another turn of its organization was faster than turn {self.turn_id}. Claim it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +74,31 @@ class ClaimedTurn:
 
 # The session's row is locked before the turn's, as everywhere. What the statement sees of other turns may be older than the
 # lock; that can only make it refuse, and whoever ends the turn before rings again after that commit.
+# An organization whose running turns are limited has so many numbered slots, and the turn takes a free one. Two claims that
+# choose the same at the same time are told apart by the index on it; whatever ends a turn frees its slot.
 _CLAIM = text(f"""
     WITH session AS (
         SELECT sessions.* FROM sessions JOIN turns ON turns.session_id = sessions.id
         WHERE turns.id = :turn_id AND turns.organization_id = :organization_id AND sessions.state = 'running'
         FOR UPDATE OF sessions
+    ), slot AS (
+        SELECT
+            allowed.turns IS NOT NULL AS is_needed,
+            CASE WHEN allowed.turns IS NOT NULL THEN (
+                SELECT number FROM generate_series(1, allowed.turns) AS number
+                WHERE number NOT IN (
+                    SELECT running.running_slot FROM turns AS running
+                    WHERE running.organization_id = :organization_id
+                      AND running.status = 'running'
+                      AND running.running_slot IS NOT NULL
+                )
+                ORDER BY random()
+                LIMIT 1
+            ) END AS number
+        FROM (
+            SELECT CAST(settings #>> '{{limits,max_running_turns}}' AS integer) AS turns
+            FROM organizations WHERE id = :organization_id
+        ) AS allowed
     ), claimed AS (
         UPDATE turns
         SET status = 'running',
@@ -72,12 +108,19 @@ _CLAIM = text(f"""
             first_claimed_at = coalesce(turns.first_claimed_at, now()),
             claimed_at = now(),
             claimed_by = :claimed_by,
-            lease_expires_at = now() + make_interval(secs => :lease_seconds)
-        FROM session
+            lease_expires_at = now() + make_interval(secs => :lease_seconds),
+            waiting = false,
+            running_slot = CASE WHEN turns.status = 'running' THEN turns.running_slot ELSE slot.number END
+        FROM session, slot
         WHERE turns.id = :turn_id
           AND turns.organization_id = :organization_id
           AND (
-            (turns.status = 'pending' AND turns.available_at <= now() AND {AT_HEAD_OF_LINE})
+            (
+                turns.status = 'pending'
+                AND turns.available_at <= now()
+                AND (slot.number IS NOT NULL OR NOT slot.is_needed)
+                AND {AT_HEAD_OF_LINE}
+            )
             OR (turns.status = 'running' AND {LEASE_EXPIRED})
           )
         RETURNING turns.*
@@ -123,20 +166,27 @@ async def claim_turn(
 
     Recovery is this very claim. It raises the attempt number, and from then on the attempt before can write nothing.
 
+    Raises:
+        RunningSlotTaken: when another claim of the same organization was faster. Trying again is safe.
+
     Returns:
-        None when the turn is not to be had: it is not its turn yet, someone else runs it, or it is over.
+        None when the turn is not to be had: it is not its turn yet, as many as may run do, someone else runs it, or
+            it is over.
     """
     events = [NewEvent("turn.started", turn_id)]
-    result = await connection.execute(
-        _CLAIM,
-        {
-            "turn_id": turn_id,
-            "organization_id": organization_id,
-            "claimed_by": claimed_by,
-            "lease_seconds": lease_seconds,
-            **event_parameters(events),
-        },
-    )
+    parameters = {
+        "turn_id": turn_id,
+        "organization_id": organization_id,
+        "claimed_by": claimed_by,
+        "lease_seconds": lease_seconds,
+        **event_parameters(events),
+    }
+    try:
+        result = await connection.execute(_CLAIM, parameters)
+    except IntegrityError as error:
+        if "uq_turns_running_slot" in str(error.orig):
+            raise RunningSlotTaken(turn_id) from error
+        raise
     row = result.one_or_none()
     if row is None:
         return None

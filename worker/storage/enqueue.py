@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
+from worker.storage.backlog import ROOM_FOR_ONE_MORE
 from worker.storage.database import to_json
 from worker.storage.outbox import RECORD_EVENTS, NewEvent, RecordedEvent, event_parameters, recorded_events
 from worker.storage.session_lock import RevisionConflict, SessionEnded, lock_session
@@ -29,6 +30,7 @@ class EnqueuedTurn:
         position: Its place in its session's line, from 1.
         revision: The session's revision since then.
         claimable: Nothing stood before it when it was written. If something did, that may be over by the time of the commit.
+        rung: It is claimable, and a worker has room for it: it is noted as rung, and the caller rings.
     """
 
     turn_id: UUID
@@ -36,6 +38,7 @@ class EnqueuedTurn:
     position: int
     revision: int
     claimable: bool
+    rung: bool
     created_at: datetime
     events: tuple[RecordedEvent, ...]
 
@@ -50,23 +53,32 @@ _ENQUEUE = text(f"""
           AND state = 'running'
           AND revision = coalesce(CAST(:expected_revision AS integer), revision)
         RETURNING organization_id, id, last_position, revision, last_sequence
+    ), line AS (
+        SELECT NOT EXISTS (
+            SELECT 1 FROM turns AS earlier
+            WHERE earlier.session_id = :session_id AND earlier.status IN ('pending', 'running')
+        ) AS claimable
+    ), place AS (
+        SELECT claimable, CASE WHEN claimable THEN {ROOM_FOR_ONE_MORE} ELSE false END AS rung FROM line
     ), turn AS (
-        INSERT INTO turns (id, organization_id, session_id, position, opening, user_messages, external_id, metadata)
+        INSERT INTO turns (
+            id, organization_id, session_id, position, opening, user_messages, external_id, metadata,
+            priority, waiting, rung_at
+        )
         SELECT
             :turn_id, organization_id, id, last_position, :opening, CAST(:user_messages AS json),
-            CAST(:external_id AS text), CAST(:metadata AS json)
-        FROM numbered
+            CAST(:external_id AS text), CAST(:metadata AS json),
+            :priority, claimable AND NOT rung, CASE WHEN rung THEN now() END
+        FROM numbered, place
     ), recorded AS ({RECORD_EVENTS})
     SELECT
         last_position,
         revision,
         last_sequence,
         now() AS now,
-        NOT EXISTS (
-            SELECT 1 FROM turns AS earlier
-            WHERE earlier.session_id = :session_id AND earlier.status IN ('pending', 'running')
-        ) AS claimable
-    FROM numbered
+        claimable,
+        rung
+    FROM numbered, place
 """)
 
 
@@ -80,11 +92,16 @@ async def enqueue_turn(
     external_id: str | None = None,
     metadata: Mapping[str, JsonValue] | None = None,
     expected_revision: int | None = None,
+    priority: int = 0,
 ) -> EnqueuedTurn:
     """Write a pending turn at the end of its session's line.
 
-    After the commit, and only then, the caller publishes `events` and rings: for the turn if it is `claimable`, else for
-    whichever turn `claimable_turn` then names.
+    After the commit, and only then, the caller publishes `events` and rings: for the turn if it is `rung`, else for whichever
+    turns `choose_turns` then names.
+
+    Args:
+        priority: Of the turns of its organization that wait for a worker, those with a higher one go first. Inside a session
+            the order of the line beats it.
 
     Raises:
         SessionNotFound: when the organization has no such session.
@@ -104,6 +121,7 @@ async def enqueue_turn(
             "user_messages": to_json([{"text": message} for message in user_messages]),
             "external_id": external_id,
             "metadata": to_json(dict(metadata or {})),
+            "priority": priority,
             **event_parameters(events),
         },
     )
@@ -121,4 +139,6 @@ async def enqueue_turn(
         revision=row.revision,
         now=row.now,
     )
-    return EnqueuedTurn(turn_id, session_id, row.last_position, row.revision, row.claimable, row.now, recorded)
+    return EnqueuedTurn(
+        turn_id, session_id, row.last_position, row.revision, row.claimable, row.rung, row.now, recorded
+    )

@@ -12,14 +12,21 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from worker.channel.envelope import Envelope
-from worker.channel.event_types import STATUS_REPORTED, TURN_CANCELLED, TURN_COMPLETED, TURN_ENQUEUED, TURN_FAILED
+from worker.channel.event_types import (
+    STATUS_REPORTED,
+    TURN_CANCELLED,
+    TURN_COMPLETED,
+    TURN_ENQUEUED,
+    TURN_FAILED,
+    TURN_RETRYING,
+)
 from worker.errors import TurnWorkerError
-from worker.storage.line import claimable_turn
+from worker.storage.backlog import Line, choose_turns, forget_rings
 from worker.storage.outbox import RecordedEvent, mark_published
 from worker.telemetry import names
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Collection, Coroutine, Sequence
     from uuid import UUID
 
     from worker.channel.publisher import Publisher
@@ -30,7 +37,8 @@ log = structlog.get_logger(__name__)
 # Marks are written together: far sooner than a sweep would look, far later than the event went out.
 _MARK_DELAY_SECONDS = 0.25
 
-_LINE_CHANGING = frozenset({TURN_ENQUEUED, TURN_COMPLETED, TURN_FAILED, TURN_CANCELLED})
+# After these, a line may have another head, or a worker room for one turn more.
+_LINE_CHANGING = frozenset({TURN_ENQUEUED, TURN_COMPLETED, TURN_FAILED, TURN_CANCELLED, TURN_RETRYING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +71,17 @@ class Dispatch:
         self._to_mark: list[RecordedEvent] = []
         self._publishing: asyncio.Task[None] | None = None
         self._marking: asyncio.TimerHandle | None = None
+        self._changed: list[Line] = []
+        self._choosing: asyncio.Task[None] | None = None
         self._later: set[asyncio.TimerHandle] = set()
         self._background: set[asyncio.Task[None]] = set()
 
     def after_commit(self, events: Sequence[RecordedEvent], ring: Sequence[TurnReference] = ()) -> None:
-        """Publish `events`, in this order, and ring for the turns that the commit made claimable. Returns at once.
+        """Publish `events`, in this order, and ring for the turns that the commit noted as rung. Returns at once.
 
-        Where the events say that a line has changed and no turn is named in `ring`, it rings for whichever turn can be
-        claimed now. Only a look after the commit is sure to see what others committed at the same time.
+        Where the events say that a line has changed and no turn is named in `ring`, it rings for whichever turns are next,
+        of those at the heads of lines and those in the backlog. Only a look after the commit is sure to see what others
+        committed at the same time.
         """
         self._to_publish.extend(events)
         if self._to_publish and self._publishing is None:
@@ -78,19 +89,18 @@ class Dispatch:
         if ring:
             self._start(self._ring(ring))
         else:
-            for organization_id, session_id in {
-                (event.organization_id, event.session_id) for event in events if event.type in _LINE_CHANGING
-            }:
-                self._start(self._ring_head_of_line(organization_id, session_id))
+            self._look_at(
+                {Line(event.organization_id, event.session_id) for event in events if event.type in _LINE_CHANGING}
+            )
 
-    def ring_later(self, turn: TurnReference, delay_seconds: float) -> None:
-        """Ring when a pause is over. If this process ends before, a sweep rings."""
+    def look_later(self, line: Line, delay_seconds: float) -> None:
+        """Ring for the head of the line, if there is room, when its pause is over. If this process ends before, a sweep does."""
 
-        def ring() -> None:
+        def look() -> None:
             self._later.discard(timer)
-            self._start(self._ring([turn]))
+            self._look_at([line])
 
-        timer = asyncio.get_running_loop().call_later(delay_seconds, ring)
+        timer = asyncio.get_running_loop().call_later(delay_seconds, look)
         self._later.add(timer)
 
     async def publish(self, events: Sequence[RecordedEvent]) -> None:
@@ -138,16 +148,33 @@ class Dispatch:
             await self.ring(turns)
         except TurnWorkerError as error:
             log.warning(names.RING_FAILED, error=str(error), turn_ids=[str(turn.turn_id) for turn in turns])
+            await self._return_to_backlog(turns)
 
-    async def _ring_head_of_line(self, organization_id: UUID, session_id: UUID) -> None:
+    async def _return_to_backlog(self, turns: Sequence[TurnReference]) -> None:
         try:
             async with self._database.statement() as connection:
-                turn_id = await claimable_turn(connection, organization_id=organization_id, session_id=session_id)
+                await forget_rings(connection, [(turn.organization_id, turn.turn_id) for turn in turns])
+        except TurnWorkerError as error:  # a sweep finds rings that led to nothing
+            log.warning(names.RING_FAILED, error=str(error), turn_ids=[str(turn.turn_id) for turn in turns])
+
+    def _look_at(self, lines: Collection[Line]) -> None:
+        self._changed.extend(lines)
+        if self._changed and self._choosing is None:
+            self._choosing = self._start(self._choose())
+
+    async def _choose(self) -> None:
+        # One look at a time, for all lines that changed meanwhile: under load a look serves many turns.
+        try:
+            while self._changed:
+                lines, self._changed = self._changed, []
+                async with self._database.statement() as connection:
+                    chosen = await choose_turns(connection, lines=lines, at_most=len(lines))
+                if chosen:
+                    self._start(self._ring([TurnReference(*turn) for turn in chosen]))
         except TurnWorkerError as error:
-            log.warning(names.RING_FAILED, error=str(error), session_id=str(session_id))
-            return
-        if turn_id is not None:
-            await self._ring([TurnReference(organization_id, turn_id)])
+            log.warning(names.RING_FAILED, error=str(error), session_ids=[str(line.session_id) for line in lines])
+        finally:
+            self._choosing = None
 
     def _start_marking(self) -> None:
         self._marking = None

@@ -18,7 +18,8 @@ from worker.engine.failures import TransientFailure, TurnFailed
 from worker.engine.turn import run_turn
 from worker.errors import TurnWorkerError
 from worker.storage.attempts import Completion, LeaseLost, complete_turn, fail_turn, give_back_turn, retry_turn
-from worker.storage.claim import Attempt, ClaimedTurn, claim_turn
+from worker.storage.backlog import Line
+from worker.storage.claim import Attempt, ClaimedTurn, RunningSlotTaken, claim_turn
 from worker.storage.database import Database, DatabaseUnavailable
 from worker.storage.outbox import NewEvent
 from worker.telemetry import names
@@ -201,15 +202,19 @@ class TurnExecutor:
         return len(self._running)
 
     async def _claim(self, turn: TurnReference) -> ClaimedTurn | None:
-        async with self._database.statement() as connection:
-            return await claim_turn(
-                connection,
-                organization_id=turn.organization_id,
-                turn_id=turn.turn_id,
-                claimed_by=self._worker_name,
-                lease_seconds=self._settings.lease_seconds,
-                deadline_seconds=self._settings.turn_deadline_seconds,
-            )
+        while True:
+            try:
+                async with self._database.statement() as connection:
+                    return await claim_turn(
+                        connection,
+                        organization_id=turn.organization_id,
+                        turn_id=turn.turn_id,
+                        claimed_by=self._worker_name,
+                        lease_seconds=self._settings.lease_seconds,
+                        deadline_seconds=self._settings.turn_deadline_seconds,
+                    )
+            except RunningSlotTaken:  # another claim succeeded, so there is one free slot less, and an end to this
+                continue
 
     async def _run(self, claimed: ClaimedTurn) -> Ending:
         claimed_at = time.monotonic()
@@ -343,7 +348,7 @@ class TurnExecutor:
                 return await retry_turn(connection, claimed.attempt, error=described, delay_seconds=pause, usage=usage)
 
         await self._commit(claimed.attempt, retry)
-        self._dispatch.ring_later(_reference(claimed.attempt), pause)
+        self._dispatch.look_later(Line(claimed.attempt.organization_id, claimed.attempt.session_id), pause)
         log.warning(
             names.TURN_RETRYING, code=described["code"], error=described["message"], delay_seconds=round(pause, 2)
         )

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from worker.errors import TurnWorkerError
+from worker.storage.backlog import forget_rings
 from worker.storage.outbox import lock_unpublished, mark_published
-from worker.storage.sweeps import forget_rings, purge_idempotency_keys, take_overdue_turns
+from worker.storage.sweeps import purge_idempotency_keys, take_overdue_turns
+from worker.storage.worker_processes import forget_silent, keep_alive, sign_off
 from worker.telemetry import names
 from worker.turns.dispatch import Dispatch, TurnReference
 
@@ -32,10 +34,18 @@ class Sweeper:
     It relies on no message and remembers nothing: PostgreSQL says what is overdue.
     """
 
-    def __init__(self, settings: Settings, database: Database, dispatch: Dispatch) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, dispatch: Dispatch, *, worker_name: str | None = None
+    ) -> None:
+        """Prepare to sweep.
+
+        Args:
+            worker_name: The process whose capacity is announced with each sweep; None for one that takes no turns.
+        """
         self._settings = settings
         self._database = database
         self._dispatch = dispatch
+        self._worker_name = worker_name
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -53,18 +63,27 @@ class Sweeper:
             except Exception:  # the net stays up, whatever falls into it
                 log.exception(names.SWEEP_FAILED)
             await self._pause()
+        await self._sign_off()
 
     def stop(self) -> None:
         """Let `run` return after the sweep under way."""
         self._stopping.set()
 
     async def sweep(self) -> None:
-        """Ring for every overdue turn and publish every overdue event, up to a batch of each.
+        """Ring for every overdue turn, as far as there is room for them, and publish up to a batch of overdue events.
 
         Raises:
             TurnWorkerError: when PostgreSQL, the broker or the channel is not available.
         """
-        turns = await self._take_overdue_turns()
+        await self._announce()
+        is_full = True
+        while is_full:
+            turns = await self._take_overdue_turns()
+            is_full = len(turns) >= self._settings.sweep_batch
+            await self._ring(turns)
+        await self._publish_overdue_events()
+
+    async def _ring(self, turns: Sequence[TurnReference]) -> None:
         if turns:
             log.info(names.SWEEP_RANG, count=len(turns))
             try:
@@ -72,7 +91,20 @@ class Sweeper:
             except TurnWorkerError:
                 await self._forget_rings(turns)
                 raise
-        await self._publish_overdue_events()
+
+    async def _announce(self) -> None:
+        if self._worker_name is not None:
+            async with self._database.statement() as connection:
+                await keep_alive(connection, name=self._worker_name, concurrency=self._settings.concurrency)
+
+    async def _sign_off(self) -> None:
+        if self._worker_name is None:
+            return
+        try:
+            async with self._database.statement() as connection:
+                await sign_off(connection, name=self._worker_name)
+        except TurnWorkerError as error:  # it stops counting by itself soon
+            log.warning(names.SWEEP_FAILED, error=str(error))
 
     async def _take_overdue_turns(self) -> list[TurnReference]:
         async with self._database.transaction() as connection:
@@ -104,6 +136,7 @@ class Sweeper:
     async def _purge(self) -> None:
         async with self._database.transaction() as connection:
             await purge_idempotency_keys(connection, older_than_seconds=_IDEMPOTENCY_KEY_LIFETIME_SECONDS)
+            await forget_silent(connection)
 
     async def _pause(self) -> None:
         # Spread out, so that many processes do not sweep in step.

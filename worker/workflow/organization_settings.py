@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 _MAX_COUNT: Final = 2**31 - 1
+_MAX_RUNNING: Final = 10_000
 _MAX_DAYS: Final = 36_500
 
 
@@ -42,6 +43,7 @@ def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _Count = Annotated[int | None, Field(ge=1, le=_MAX_COUNT, strict=True)]
+_Running = Annotated[int | None, Field(ge=1, le=_MAX_RUNNING, strict=True)]
 _Days = Annotated[int | None, Field(ge=1, le=_MAX_DAYS, strict=True)]
 HostList = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_hosts)]
 
@@ -53,7 +55,7 @@ class _Settings(BaseModel):
 class Limits(_Settings):
     """How much of the system an organization may take. What is not set has no limit."""
 
-    max_running_turns: _Count = Field(default=None, description="Turns that run at the same time; further ones wait.")
+    max_running_turns: _Running = Field(default=None, description="Turns that run at the same time; further ones wait.")
     max_pending_turns: _Count = Field(default=None, description="Turns that wait; a further one is refused with 429.")
     enqueue_per_minute: _Count = Field(
         default=None,

@@ -21,17 +21,38 @@ async def overdue(world: World, **changes: Any) -> list[UUID]:
 
 
 async def age(world: World) -> None:
-    await world.execute("UPDATE turns SET available_at = available_at - interval '3 s'")
+    await world.execute(
+        "UPDATE turns SET available_at = available_at - interval '3 s', rung_at = rung_at - interval '11 s'"
+    )
 
 
-async def test_a_turn_claimable_for_longer_than_the_limit_is_taken_whether_or_not_it_was_ever_rung(
-    world: World,
-) -> None:
+async def test_a_turn_that_was_rung_for_and_not_claimed_is_taken_after_a_while(world: World) -> None:
     session = await world.session()
     turn = await world.enqueue(session.session_id)
     assert await overdue(world) == [], "it is rung by whoever enqueued it"
     await age(world)
     assert await overdue(world) == [turn.turn_id]
+
+
+async def test_a_turn_that_nobody_noticed_at_the_head_of_its_line_is_taken_after_a_while(world: World) -> None:
+    session = await world.session()
+    first = await world.enqueue(session.session_id)
+    second = await world.enqueue(session.session_id)
+    await world.complete((await world.claim(first.turn_id)).attempt)
+    assert await overdue(world) == [], "it is rung by whoever ended the one before"
+    await age(world)
+    assert await overdue(world) == [second.turn_id]
+
+
+async def test_a_ring_for_a_turn_behind_another_takes_no_room(world: World) -> None:
+    session = await world.session()
+    first = await world.enqueue(session.session_id)
+    second = await world.enqueue(session.session_id)
+    await world.claim(first.turn_id)
+    await world.execute("UPDATE turns SET rung_at = now() - interval '1 hour' WHERE id = :id", id=second.turn_id)
+    assert await overdue(world) == []
+    row = await world.row("turns", second.turn_id)
+    assert (row.rung_at, row.waiting) == (None, False)
 
 
 async def test_a_turn_rung_by_a_sweep_is_not_rung_again_at_once(world: World) -> None:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def sweeper(worker: Worker, world: World, worker_settings: Settings) -> Sweeper:
-    settings = worker_settings.model_copy(update={"sweep_after_seconds": 0.001, "sweep_interval_seconds": 0.01})
+    settings = worker_settings.model_copy(
+        update={"sweep_after_seconds": 0.001, "ring_again_seconds": 0.001, "sweep_interval_seconds": 0.01}
+    )
     return Sweeper(settings, world.database, worker.dispatch)
 
 

@@ -1,6 +1,7 @@
 """The tables. PostgreSQL is the truth: what is not here did not happen."""
 
 from worker.storage.schema.base import metadata
+from worker.storage.schema.capacity import enqueue_rates, worker_processes
 from worker.storage.schema.conversations import messages, outbox, sessions, turns, usage_entries
 from worker.storage.schema.journal import journal_steps
 from worker.storage.schema.organizations import (
@@ -15,6 +16,7 @@ from worker.storage.schema.recordings import recordings
 
 __all__ = [
     "api_keys",
+    "enqueue_rates",
     "idempotency_keys",
     "journal_steps",
     "messages",
@@ -26,6 +28,7 @@ __all__ = [
     "sessions",
     "turns",
     "usage_entries",
+    "worker_processes",
     "workflow_definitions",
     "workflows",
 ]

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     Integer,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -111,8 +112,14 @@ turns = Table(
     count_column("provider_failures"),
     count_column("worker_losses"),
     Column("available_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    # When a sweep last rang for the turn; NULL since it last became claimable.
+    # Of two turns of one organization that wait for a worker, the one with the higher number goes first.
+    Column("priority", SmallInteger, nullable=False, server_default=text("0")),
+    # Nothing stands before it in its line, and no worker was rung for it yet: the backlog.
+    Column("waiting", Boolean, nullable=False, server_default=text("false")),
+    # When a worker was last rung for it; NULL while nobody is expected to take it.
     time_column("rung_at"),
+    # Which of the places it takes, of those its organization has for turns that run at once; NULL without such a limit.
+    Column("running_slot", Integer),
     time_column("first_claimed_at"),
     time_column("claimed_at"),
     Column("claimed_by", Text),
@@ -136,9 +143,25 @@ turns = Table(
     CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="error"),
     Index("uq_turns_one_running_per_session", "session_id", unique=True, postgresql_where=text("status = 'running'")),
     Index("ix_turns_line", "session_id", "position", postgresql_where=text("status IN ('pending', 'running')")),
-    Index("ix_turns_pending", "available_at", postgresql_where=text("status = 'pending'")),
     Index("ix_turns_scheduled", "not_before", postgresql_where=text("status = 'scheduled'")),
     Index(None, "session_id", postgresql_where=text("status = 'scheduled'")),
+    Index(
+        "uq_turns_running_slot",
+        "organization_id",
+        "running_slot",
+        unique=True,
+        postgresql_where=text("status = 'running' AND running_slot IS NOT NULL"),
+    ),
+    Index("ix_turns_pending", "organization_id", "available_at", postgresql_where=text("status = 'pending'")),
+    Index("ix_turns_rung", "rung_at", postgresql_where=text("status = 'pending' AND rung_at IS NOT NULL")),
+    Index(
+        "ix_turns_waiting",
+        "organization_id",
+        text("priority DESC"),
+        "available_at",
+        "id",
+        postgresql_where=text("status = 'pending' AND waiting"),
+    ),
     Index(None, "organization_id", "external_id", postgresql_where=text("external_id IS NOT NULL")),
     Index(None, "parent_turn_id", postgresql_where=text("parent_turn_id IS NOT NULL")),
     Index(None, "retry_of_turn_id", postgresql_where=text("retry_of_turn_id IS NOT NULL")),

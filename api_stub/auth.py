@@ -9,7 +9,8 @@ from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api_stub.problems import Problem
-from worker.storage.organizations import authenticate
+from worker.storage.organizations import Caller, authenticate
+from worker.workflow.organization_settings import Limits
 
 if TYPE_CHECKING:
     from api_stub.services import Services
@@ -22,21 +23,33 @@ _bearer = HTTPBearer(
 )
 
 
-async def _organization(
+async def _caller(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> UUID:
+) -> Caller:
     if credentials is None:
         raise _unauthorized("Bearer", "The request carries no API key. Send `Authorization: Bearer twk_...`.")
     services: Services = request.app.state.services
     async with services.database.statement() as connection:
-        organization_id = await authenticate(connection, credentials.credentials)
-    if organization_id is None:
+        caller = await authenticate(connection, credentials.credentials)
+    if caller is None:
         raise _unauthorized('Bearer error="invalid_token"', "The API key is not known, or it was revoked.")
-    return organization_id
+    return caller
+
+
+# Coroutines, though they await nothing: FastAPI would run plain functions in a thread, for every request.
+async def _organization(caller: Annotated[Caller, Security(_caller)]) -> UUID:
+    return caller.organization_id
+
+
+async def _limits(caller: Annotated[Caller, Security(_caller)]) -> Limits:
+    return caller.settings.limits
 
 
 OrganizationId = Annotated[UUID, Security(_organization)]
 """As a parameter of a route: the organization whose key the request carries."""
+
+OrganizationLimits = Annotated[Limits, Security(_limits)]
+"""As a parameter of a route that enqueues: that organization's limits."""
 
 
 def _unauthorized(challenge: str, detail: str) -> Problem:

@@ -102,6 +102,10 @@ def answers(
                 },
             },
         )
+        if kind.retry_after:
+            response["headers"] = {
+                "Retry-After": {"description": "When to try again, in seconds.", "schema": {"type": "integer"}}
+            }
         response["content"][MEDIA_TYPE]["examples"][code] = {"summary": kind.title, "value": example}
     return responses
 

@@ -18,6 +18,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from worker.errors import TurnWorkerError
+from worker.storage.limits import LimitReached
 from worker.storage.session_lock import RevisionConflict
 from worker.telemetry import names
 from worker.workflow.problem import InvalidWorkflow
@@ -42,12 +43,14 @@ class ProblemType:
     Attributes:
         title: What is wrong, the same for every occurrence.
         explanation: What it means and what to do about it.
+        retry_after: It comes with a `Retry-After`.
     """
 
     code: str
     status: int
     title: str
     explanation: str
+    retry_after: bool = False
 
     @property
     def uri(self) -> str:
@@ -155,6 +158,15 @@ CATALOGUE: Final = _catalogue(
         "A key stands for one request with one body for 24 hours. Repeat that request unchanged, or use a new key.",
     ),
     ProblemType(
+        "limit_reached",
+        429,
+        "A limit of the organization is reached",
+        "`limit` names which: `max_pending_turns` (turns that wait), `enqueue_per_minute` or `tokens_per_day` (LLM tokens, "
+        "until midnight UTC); `allowed` is where it stands. Nothing was stored. Try again after the seconds in `Retry-After`. "
+        "The operator sets limits with `turn-worker org set`.",
+        retry_after=True,
+    ),
+    ProblemType(
         "internal_error",
         500,
         "Something went wrong inside the API",
@@ -166,6 +178,7 @@ CATALOGUE: Final = _catalogue(
         "The database is not available",
         "Try again after the seconds in `Retry-After`. A request that was to change something may have done so: repeat "
         "it with the same `Idempotency-Key` and it takes effect once.",
+        retry_after=True,
     ),
 )
 
@@ -264,7 +277,11 @@ def install(app: FastAPI) -> None:
 
 def _of_known(request: Request, error: TurnWorkerError) -> Problem:
     extensions: dict[str, Any] = {}
+    headers: dict[str, str] = {}
     match error:
+        case LimitReached():
+            extensions = {"limit": error.limit, "allowed": error.allowed}
+            headers = {"Retry-After": str(error.retry_after_seconds)}
         case RevisionConflict():
             extensions = {"expected_revision": error.expected, "actual_revision": error.actual}
         case InvalidWorkflow():
@@ -283,7 +300,7 @@ def _of_known(request: Request, error: TurnWorkerError) -> Problem:
         )
     if error.code not in CATALOGUE:
         return _internal(request, error)
-    return Problem(error.code, str(error), **extensions)
+    return Problem(error.code, str(error), headers=headers, **extensions)
 
 
 def _internal(request: Request, error: Exception) -> Problem:

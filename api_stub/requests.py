@@ -30,6 +30,7 @@ MAX_METADATA_BYTES: Final = 16_384
 MAX_CONTEXT_BYTES: Final = 262_144
 MAX_NAME_CHARS: Final = 255
 MAX_MESSAGES: Final = 50
+MAX_PRIORITY: Final = 10
 
 
 def one_line(value: str) -> str:
@@ -85,6 +86,15 @@ Metadata = Annotated[
 ]
 Definition = Annotated[dict[str, JsonValue], _json()]
 UserText = Annotated[str, AfterValidator(_user_text)]
+Priority = Annotated[
+    int,
+    Field(
+        ge=-MAX_PRIORITY,
+        le=MAX_PRIORITY,
+        description="A whole number. Of your organization's turns that wait for a worker, those with a higher one go first. "
+        "Inside a session the order of the line beats it.",
+    ),
+]
 ExpectedRevision = Annotated[
     int | None,
     Field(
@@ -153,6 +163,7 @@ class EnqueueTurn(Body):
     external_id: ExternalId = None
     metadata: Metadata = Field(default_factory=dict)
     expected_revision: ExpectedRevision = None
+    priority: Priority = 0
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

@@ -95,6 +95,7 @@ class Turn(_Answer):
     )
     status: Literal["scheduled", "pending", "running", "completed", "failed", "cancelled"]
     opening: bool = Field(description="The agent speaks first: there is no user message.")
+    priority: int = Field(description="Among the turns of your organization that wait for a worker.")
     user_messages: list[str]
     assistant_text: str | None = Field(description="The answer; null if there is none, or none yet.")
     error: TurnError | None = Field(

@@ -66,7 +66,15 @@ def problem_of(response: httpx.Response) -> ApiError:
             code="not_from_the_api",
             detail=response.text[:500],
         )
-    return error_of(problem)
+    return error_of(problem, retry_after_seconds(response))
+
+
+def retry_after_seconds(response: httpx.Response) -> float | None:
+    """How long the answer asks to wait before asking again, if it does so in seconds."""
+    try:
+        return max(0.0, float(response.headers["retry-after"]))
+    except (KeyError, ValueError):
+        return None
 
 
 _WORKFLOW = TypeAdapter(schemas.Workflow)
@@ -161,11 +169,19 @@ def enqueue(
     external_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     expected_revision: int | None = None,
+    priority: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[schemas.Turn]:
-    """Enqueue what the user said: one text, or several that are answered together. Returns the turn, pending."""
+    """Enqueue what the user said: one text, or several that are answered together. Returns the turn, pending.
+
+    Args:
+        priority: From -10 to 10; of the organization's turns that wait for a worker, those with a higher one go first.
+    """
     said = {"text": text} if isinstance(text, str) else {"messages": list(text)}
-    body = {**said, **_given(external_id=external_id, metadata=metadata, expected_revision=expected_revision)}
+    body = {
+        **said,
+        **_given(external_id=external_id, metadata=metadata, expected_revision=expected_revision, priority=priority),
+    }
     return _post(f"/v1/sessions/{session_id}/turns", _TURN, body, idempotency_key)
 
 

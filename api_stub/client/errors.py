@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from api_stub.schemas import ProblemDetails, Turn
@@ -45,11 +45,13 @@ class ApiError(ClientError):
 
     Attributes:
         problem: RFC 9457 problem details, further members included.
+        retry_after_seconds: When the API asks to try again, if it does.
     """
 
-    def __init__(self, problem: ProblemDetails) -> None:
+    def __init__(self, problem: ProblemDetails, retry_after_seconds: float | None = None) -> None:
         super().__init__(problem)
         self.problem = problem
+        self.retry_after_seconds = retry_after_seconds
 
     def __str__(self) -> str:
         listed = "".join(f"\n- {error}" for error in self.extensions.get("errors", ()))
@@ -87,22 +89,25 @@ class InvalidRequest(ApiError):
     """What was sent is not acceptable; `extensions["errors"]` names every fault (400, 413, 415, 422)."""
 
 
+class LimitReached(ApiError):
+    """A limit of the organization is reached; `extensions["limit"]` names it. Nothing was done (429)."""
+
+
 class ApiUnavailable(ApiError):
     """The API, or what it depends on, is out of order (5xx)."""
 
 
-def error_of(problem: ProblemDetails) -> ApiError:
+def error_of(problem: ProblemDetails, retry_after_seconds: float | None = None) -> ApiError:
     """The error for a problem, of the class its status asks for."""
-    match problem.status:
-        case 401:
-            return InvalidApiKey(problem)
-        case 404:
-            return NotFound(problem)
-        case 409:
-            return Conflict(problem)
-        case 400 | 413 | 415 | 422:
-            return InvalidRequest(problem)
-        case status if status >= 500:
-            return ApiUnavailable(problem)
-        case _:
-            return ApiError(problem)
+    kind = _BY_STATUS.get(problem.status, ApiUnavailable if problem.status >= _SERVER_ERRORS else ApiError)
+    return kind(problem, retry_after_seconds)
+
+
+_SERVER_ERRORS: Final = 500
+_BY_STATUS: Final[dict[int, type[ApiError]]] = {
+    401: InvalidApiKey,
+    404: NotFound,
+    409: Conflict,
+    429: LimitReached,
+    **dict.fromkeys((400, 413, 415, 422), InvalidRequest),
+}

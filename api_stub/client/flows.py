@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from api_stub.client import calls
-from api_stub.client.calls import Call
+from api_stub.client.calls import Call, retry_after_seconds
 from api_stub.client.errors import ApiUnreachable, TurnUnfinished
 from api_stub.client.news import Follower
 
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
+_LONGEST_WAIT_SECONDS = 60.0
 _WORTH_REPEATING = frozenset({429, 502, 503, 504})
 
 
@@ -49,7 +50,7 @@ def backoff(failures: int) -> float:
 
 
 def exchange(call: Call[T], retries: int) -> Flow[T]:
-    """Send a request, and send it again when there was no answer or one that invites to.
+    """Send a request, and send it again when there was no answer or one that invites to, as soon as that allows.
 
     Raises:
         ApiUnreachable: when there never was an answer.
@@ -71,7 +72,9 @@ def exchange(call: Call[T], retries: int) -> Flow[T]:
                 return call.read(httpx.Response(HTTPStatus.NO_CONTENT))
             if failures == retries or response.status_code not in _WORTH_REPEATING:
                 return call.read(response)
-            after = _retry_after(response)
+            after = retry_after_seconds(response) or 0.0
+            if after > _LONGEST_WAIT_SECONDS:
+                return call.read(response)  # not a matter of a moment: its caller decides
         failures += 1
         yield Pause(max(after, backoff(failures)))
 
@@ -104,10 +107,3 @@ def follow(session_id: UUID | str | None, turn_id: UUID | str | None, after: int
     follower = Follower(turn.organization_id, turn.session_id, after=start, turn_id=turn.id)
     follower.is_over = page.finished and not page.data
     return follower
-
-
-def _retry_after(response: httpx.Response) -> float:
-    try:
-        return min(float(response.headers.get("retry-after", 0)), _LONGEST_PAUSE_SECONDS)
-    except ValueError:
-        return 0.0

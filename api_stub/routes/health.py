@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 from api_stub import schemas
 from api_stub.answers import respond
 from api_stub.documentation import answers
+from api_stub.problems import RETRY_AFTER_SECONDS
 from api_stub.services import Shared
 from worker.errors import TurnWorkerError
 from worker.storage.views import applied_revision
@@ -56,7 +57,10 @@ async def ready(services: Shared) -> Response:
         status = "ready"
     else:
         status = "degraded"
-    return respond({"status": status, "dependencies": dependencies}, 503 if trouble else 200)
+    body = {"status": status, "dependencies": dependencies}
+    if trouble is not None:
+        return respond(body, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return respond(body)
 
 
 def _dependency(trouble: str | None, *, needed: bool) -> dict[str, object]:

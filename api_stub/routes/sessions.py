@@ -9,12 +9,13 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api_stub import requests, schemas
 from api_stub.answers import Done, members, perform, respond
-from api_stub.auth import OrganizationId
+from api_stub.auth import OrganizationId, OrganizationLimits
 from api_stub.documentation import accepts, answers
 from api_stub.paging import Cursor, Limit, cursor_of_time, read_time
 from api_stub.services import Shared
 from worker.storage import sessions as storage
 from worker.storage import views
+from worker.storage.limits import check_enqueue
 from worker.storage.session_lock import SessionNotFound
 from worker.turns.dispatch import TurnReference
 
@@ -31,19 +32,22 @@ router = APIRouter(prefix="/v1", tags=["sessions"])
         {201: (schemas.CreatedSession, "The session; if the agent speaks first, with its opening turn.")},
         "workflow_not_found",
         "idempotency_key_reused",
+        "limit_reached",
         body=True,
         located=True,
     ),
     openapi_extra=accepts(requests.CreateSession, required=False),
 )
 async def create_session(
-    request: Request, services: Shared, organization_id: OrganizationId, workflow_id: UUID
+    request: Request, services: Shared, organization_id: OrganizationId, limits: OrganizationLimits, workflow_id: UUID
 ) -> Response:
     """Begin a conversation on the workflow's newest definition, which it keeps to its end."""
     body = await requests.read_body(request, services.settings.max_body_bytes)
     wanted = requests.parse(request, body, requests.CreateSession, services.settings)
 
     async def create(connection: AsyncConnection) -> Done:
+        if wanted.begins_with == "agent":
+            await check_enqueue(connection, organization_id=organization_id, limits=limits)
         created = await storage.create_session(
             connection,
             organization_id=organization_id,

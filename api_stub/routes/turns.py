@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api_stub import requests, schemas
 from api_stub.answers import Done, perform, respond
-from api_stub.auth import OrganizationId
+from api_stub.auth import OrganizationId, OrganizationLimits
 from api_stub.documentation import accepts, answers
 from api_stub.following import MAX_WAIT_SECONDS, wait_for_turn
 from api_stub.paging import Cursor, Limit, cursor_of_place, read_place
@@ -17,6 +17,7 @@ from api_stub.problems import Problem
 from api_stub.services import Shared
 from worker.storage import enqueue as storage
 from worker.storage import views
+from worker.storage.limits import check_enqueue
 from worker.storage.session_lock import SessionNotFound
 from worker.turns.dispatch import TurnReference
 
@@ -34,6 +35,7 @@ router = APIRouter(prefix="/v1", tags=["turns"])
         "session_not_found",
         "session_ended",
         "revision_conflict",
+        "limit_reached",
         "idempotency_key_reused",
         body=True,
         located=True,
@@ -41,13 +43,14 @@ router = APIRouter(prefix="/v1", tags=["turns"])
     openapi_extra=accepts(requests.EnqueueTurn),
 )
 async def enqueue_turn(
-    request: Request, services: Shared, organization_id: OrganizationId, session_id: UUID
+    request: Request, services: Shared, organization_id: OrganizationId, limits: OrganizationLimits, session_id: UUID
 ) -> Response:
     """Enqueue what the user said. Turns of a session are answered one after the other, in the order of this call."""
     body = await requests.read_body(request, services.settings.max_body_bytes)
     wanted = requests.parse(request, body, requests.EnqueueTurn, services.settings)
 
     async def enqueue(connection: AsyncConnection) -> Done:
+        await check_enqueue(connection, organization_id=organization_id, limits=limits)
         turn = await storage.enqueue_turn(
             connection,
             organization_id=organization_id,
@@ -56,6 +59,7 @@ async def enqueue_turn(
             external_id=wanted.external_id,
             metadata=wanted.metadata,
             expected_revision=wanted.expected_revision,
+            priority=wanted.priority,
         )
         return Done(
             views.enqueued_turn(
@@ -64,6 +68,7 @@ async def enqueue_turn(
                 user_messages=wanted.user_messages,
                 external_id=wanted.external_id,
                 metadata=wanted.metadata,
+                priority=wanted.priority,
             ),
             202,
             {"Location": f"/v1/turns/{turn.turn_id}"},
@@ -71,7 +76,9 @@ async def enqueue_turn(
             ring=[TurnReference(organization_id, turn.turn_id)] if turn.rung else (),
         )
 
-    return await perform(request, services, organization_id, body, enqueue, one_statement=True)
+    return await perform(
+        request, services, organization_id, body, enqueue, one_statement=not limits.restrict_enqueueing
+    )
 
 
 @router.get(

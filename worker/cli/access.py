@@ -29,7 +29,8 @@ async def lasting_key(database_url: str, *, organization: str, file: Path) -> st
     async with transaction(database_url) as connection:
         organization_id = await _organization(connection, organization)
         kept = read_secret(file)
-        if kept is not None and await authenticate(connection, kept) == organization_id:
+        caller = None if kept is None else await authenticate(connection, kept)
+        if kept is not None and caller is not None and caller.organization_id == organization_id:
             return kept
         created = await create_api_key(connection, organization_id=organization_id, name="up")
     keep_secret(file, created.key)

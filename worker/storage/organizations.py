@@ -101,6 +101,17 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom an API key speaks for."""
+
+    organization_id: UUID
+    settings: OrganizationSettings
+
+
+_NOTHING_SET = OrganizationSettings()
+
+
+@dataclass(frozen=True, slots=True)
 class NewApiKey:
     """A key just made. `key` is shown this once; afterwards only its hash exists."""
 
@@ -144,8 +155,10 @@ _REVOKE_KEY = (
     .values(revoked_at=func.now())
     .returning(api_keys.c.id)
 )
-_AUTHENTICATE = select(api_keys.c.organization_id).where(
-    api_keys.c.key_hash == bindparam("key_hash"), api_keys.c.revoked_at.is_(None)
+_AUTHENTICATE = (
+    select(organizations.c.id, organizations.c.settings)
+    .join(api_keys, api_keys.c.organization_id == organizations.c.id)
+    .where(api_keys.c.key_hash == bindparam("key_hash"), api_keys.c.revoked_at.is_(None))
 )
 
 
@@ -260,13 +273,15 @@ async def revoke_api_key(connection: AsyncConnection, *, organization_id: UUID, 
         raise ApiKeyNotFound(key_id)
 
 
-async def authenticate(connection: AsyncConnection, key: str) -> UUID | None:
-    """The organization that a key opens; None if it opens none, or no longer.
+async def authenticate(connection: AsyncConnection, key: str) -> Caller | None:
+    """The organization that a key opens, with its settings; None if it opens none, or no longer.
 
     This is the one statement that does not name an organization: it is how one is found.
     """
-    organization_id: UUID | None = await connection.scalar(_AUTHENTICATE, {"key_hash": _hash(key)})
-    return organization_id
+    row = (await connection.execute(_AUTHENTICATE, {"key_hash": _hash(key)})).one_or_none()
+    if row is None:
+        return None
+    return Caller(row.id, OrganizationSettings.model_validate(row.settings) if row.settings else _NOTHING_SET)
 
 
 def _hash(key: str) -> bytes:

@@ -83,6 +83,7 @@ class TurnView:
     carries_over_turn_id: UUID | None
     status: str
     opening: bool
+    priority: int
     user_messages: list[str]
     assistant_text: str | None
     error: dict[str, Any] | None
@@ -187,6 +188,7 @@ _TURN = (
         turns.c.carries_over_turn_id,
         turns.c.status,
         turns.c.opening,
+        turns.c.priority,
         turns.c.user_messages,
         turns.c.assistant_text,
         turns.c.error,
@@ -326,6 +328,7 @@ def enqueued_turn(
     user_messages: Sequence[str] = (),
     external_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    priority: int = 0,
 ) -> TurnView:
     """A turn as it was just enqueued with these values: what reading it would return, without reading it."""
     return TurnView(
@@ -340,6 +343,7 @@ def enqueued_turn(
         carries_over_turn_id=None,
         status="pending",
         opening=opening,
+        priority=priority,
         user_messages=list(user_messages),
         assistant_text=None,
         error=None,
@@ -463,6 +467,7 @@ def _turn(row: Row[*tuple[Any, ...]]) -> TurnView:
         carries_over_turn_id=row.carries_over_turn_id,
         status=row.status,
         opening=row.opening,
+        priority=row.priority,
         user_messages=[message["text"] for message in row.user_messages],
         assistant_text=row.assistant_text,
         error=row.error,

@@ -66,6 +66,11 @@ class Limits(_Settings):
         description="LLM tokens used in a day (UTC); once they are used up, turns are refused with 429 until the next.",
     )
 
+    @property
+    def restrict_enqueueing(self) -> bool:
+        """A turn may have to be refused; `max_running_turns` only makes it wait."""
+        return (self.max_pending_turns, self.enqueue_per_minute, self.tokens_per_day) != (None, None, None)
+
 
 class Retention(_Settings):
     """After how many days what an organization stored is erased. What is not set is kept."""

@@ -27,7 +27,8 @@ def opens(database_url: str) -> Callable[[str], UUID | None]:
 
     async def ask(key: str) -> UUID | None:
         async with transaction(database_url) as connection:
-            return await authenticate(connection, key)
+            caller = await authenticate(connection, key)
+            return caller and caller.organization_id
 
     return lambda key: asyncio.run(ask(key))
 

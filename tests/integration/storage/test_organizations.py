@@ -62,7 +62,9 @@ async def test_a_key_has_256_random_bits_and_only_its_hash_and_its_beginning_are
 async def test_a_key_opens_its_organization_until_it_is_revoked(world: World) -> None:
     async with world.database.transaction() as connection:
         key = await create_api_key(connection, organization_id=world.organization_id, name="ci")
-        assert await authenticate(connection, key.key) == world.organization_id
+        caller = await authenticate(connection, key.key)
+        assert caller is not None
+        assert caller.organization_id == world.organization_id
         assert await authenticate(connection, key.key[:-1]) is None
         await revoke_api_key(connection, organization_id=world.organization_id, key_id=key.id)
         assert await authenticate(connection, key.key) is None

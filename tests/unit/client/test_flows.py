@@ -9,7 +9,16 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api_stub.client import ApiUnavailable, ApiUnreachable, InvalidRequest, NotFound, TurnUnfinished, calls, flows
+from api_stub.client import (
+    ApiUnavailable,
+    ApiUnreachable,
+    InvalidRequest,
+    LimitReached,
+    NotFound,
+    TurnUnfinished,
+    calls,
+    flows,
+)
 from api_stub.client.flows import Pause
 
 if TYPE_CHECKING:
@@ -33,6 +42,7 @@ def turn(status: str = "completed") -> dict[str, Any]:
         "carries_over_turn_id": None,
         "status": status,
         "opening": False,
+        "priority": 0,
         "user_messages": ["Hi."],
         "assistant_text": None,
         "error": None,
@@ -102,11 +112,18 @@ def test_a_request_that_failed_for_good_is_not_repeated(status: int) -> None:
         drive(flows.exchange(calls.get_turn("1"), retries=4), [httpx.Response(status)])
 
 
-@pytest.mark.parametrize(("value", "least"), [("3", 3), ("1000", 5), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("-1", 0)])
-def test_a_pause_is_as_long_as_the_api_asks_within_reason(value: str, least: float) -> None:
+@pytest.mark.parametrize(("value", "least"), [("3", 3), ("45", 45), ("Wed, 21 Oct 2026 07:28:00 GMT", 0), ("-1", 0)])
+def test_a_pause_is_as_long_as_the_api_asks(value: str, least: float) -> None:
     busy = httpx.Response(503, headers={"Retry-After": value})
     _, _, (pause,) = drive(flows.exchange(calls.get_turn("1"), retries=1), [busy, ok()])
     assert least <= pause <= max(least, 0.1)
+
+
+def test_a_request_that_may_not_be_repeated_for_long_is_left_to_its_caller() -> None:
+    refused = httpx.Response(429, headers={"Retry-After": "3600"})
+    with pytest.raises(LimitReached) as reached:
+        drive(flows.exchange(calls.enqueue("1", "Hi."), retries=4), [refused])
+    assert reached.value.retry_after_seconds == 3600
 
 
 def test_waiting_asks_until_the_turn_is_over() -> None:

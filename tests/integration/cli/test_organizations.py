@@ -28,7 +28,7 @@ def opens(database_url: str) -> Callable[[str], UUID | None]:
     async def ask(key: str) -> UUID | None:
         async with transaction(database_url) as connection:
             caller = await authenticate(connection, key)
-            return caller and caller.organization_id
+            return None if caller is None else caller.organization_id
 
     return lambda key: asyncio.run(ask(key))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from api_stub import control_requests, recording_requests, requests
+from api_stub import control_requests, recording_requests, requests, tool_requests
 from api_stub.problems import CATALOGUE, MEDIA_TYPE
 from api_stub.schemas import ProblemDetails
 
@@ -24,6 +24,10 @@ _BODIES: Final = (
     requests.EndSession,
     control_requests.CancelTurn,
     recording_requests.CreateRecording,
+    tool_requests.CreateTool,
+    tool_requests.PutTool,
+    tool_requests.CreateCredential,
+    tool_requests.PutCredential,
 )
 _WITH_KEY: Final = ("unauthorized", "invalid_request", "internal_error", "database_unavailable")
 _WITH_BODY: Final = ("malformed_json", "body_too_large", "unsupported_media_type")

@@ -98,6 +98,18 @@ CATALOGUE: Final = _catalogue(
     ProblemType("session_not_found", 404, "There is no such session", "Your organization has no session with this id."),
     ProblemType("turn_not_found", 404, "There is no such turn", "Your organization has no turn with this id."),
     ProblemType(
+        "tool_not_found",
+        404,
+        "There is no such tool",
+        "Your organization has no tool with this id, or has deleted it, or it has no version of this number.",
+    ),
+    ProblemType(
+        "credential_not_found",
+        404,
+        "There is no such credential",
+        "Your organization has no credential of this name.",
+    ),
+    ProblemType(
         "recording_not_found", 404, "There is no such recording", "Your organization has no recording with this id."
     ),
     ProblemType(
@@ -118,6 +130,20 @@ CATALOGUE: Final = _catalogue(
         "The session has changed",
         "The session is no longer at the `expected_revision` that the request named; `actual_revision` is where it is. "
         "Read it again and decide anew.",
+    ),
+    ProblemType(
+        "tool_exists",
+        409,
+        "There is a tool with this id",
+        "The id belongs to a tool of your organization, perhaps to a deleted one. PUT the tool to give it its next version, "
+        "or create it under another id.",
+    ),
+    ProblemType(
+        "credential_exists",
+        409,
+        "There is a secret of this name",
+        "A credential, or another secret of your organization, has this name. PUT the credential to replace it, or choose "
+        "another name.",
     ),
     ProblemType(
         "recording_exists",
@@ -171,6 +197,12 @@ CATALOGUE: Final = _catalogue(
         500,
         "Something went wrong inside the API",
         "This is a defect. The server's log has a line with the same `instance`; quote it when you report the problem.",
+    ),
+    ProblemType(
+        "secret_key_missing",
+        503,
+        "Secrets cannot be stored",
+        "The server was given no usable key to encrypt secrets with. Its operator sets TURN_WORKER_SECRET_KEY.",
     ),
     ProblemType(
         "database_unavailable",

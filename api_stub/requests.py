@@ -223,9 +223,32 @@ def parse(request: Request, body: bytes, model: type[_Wanted], settings: Setting
         found = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         raise Problem("malformed_json", f"{found[0]['ctx']['error']}.".capitalize())
+    document = json.loads(body or b"{}")
     raise invalid_request(
-        [describe(item, place="body", pointer=item["loc"], accepted=_accepted(model, item["loc"])) for item in found]
+        [
+            describe(item, place="body", pointer=_path(document, item["loc"]), accepted=_accepted(model, item["loc"]))
+            for item in found
+        ]
     )
+
+
+def _path(document: Any, location: tuple[int | str, ...]) -> list[int | str]:
+    """The path of a value in the body. Inside a value of several kinds, pydantic's location also names the kind."""
+    path: list[int | str] = []
+    for place, step in enumerate(location, 1):
+        names_kind = isinstance(document, dict) and step not in document and place < len(location)
+        if step == "[key]" or names_kind:
+            continue
+        path.append(step)
+        document = _inside(document, step)
+    return path
+
+
+def _inside(document: Any, step: Any) -> Any:
+    try:
+        return document[step]
+    except (LookupError, TypeError):
+        return None
 
 
 def _accepted(model: type[Body], location: tuple[int | str, ...]) -> str | None:

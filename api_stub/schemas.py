@@ -39,6 +39,9 @@ class Workflow(WorkflowSummary):
     """A workflow with one of its definitions, whose number is `number`."""
 
     definition: dict[str, Any] = Field(description="As it was sent, a bare graph wrapped as `graph`.")
+    tool_pins: dict[str, int] = Field(
+        description="The version of each tool that the definition was stored with and keeps, by the tool's id."
+    )
 
 
 class Session(_Answer):
@@ -152,6 +155,27 @@ class EventPage(_Answer):
     finished: bool = Field(description="There are no events after these, and there will be none.")
 
 
+class Tool(_Answer):
+    """Something an agent can do, in one of its versions."""
+
+    id: UUID = Field(description="What workflows refer to it by.")
+    organization_id: UUID
+    version: int = Field(description="The version's number, from 1.")
+    definition: dict[str, Any] = Field(description="As it was sent, with every field that was left out.")
+    created_at: datetime
+    updated_at: datetime = Field(description="When that version was stored.")
+
+
+class Credential(_Answer):
+    """What tools send to prove who is asking, without what is secret in it."""
+
+    name: str = Field(description="What tools refer to it by.")
+    organization_id: UUID
+    kind: Literal["bearer", "basic", "api_key_header", "custom_header"]
+    created_at: datetime
+    updated_at: datetime = Field(description="When it was last replaced.")
+
+
 class Recording(_Answer):
     """A recording of speech, of which text conversations show the transcript."""
 
@@ -183,6 +207,14 @@ class TurnPage(Page[Turn]):
     """A piece of the list of a session's turns."""
 
     revision: int = Field(description="The session's.")
+
+
+class ToolPage(Page[Tool]):
+    """A piece of the list of tools."""
+
+
+class CredentialPage(Page[Credential]):
+    """A piece of the list of credentials."""
 
 
 class RecordingPage(Page[Recording]):

@@ -14,6 +14,7 @@ from worker.channel.subscriber import Subscriber
 from worker.queue.doorbell import CeleryDoorbell
 from worker.storage.database import Database
 from worker.storage.migrate import SchemaRevisions, schema_revisions
+from worker.storage.secrets import Vault
 from worker.turns.dispatch import Dispatch
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Services:
     """The servers behind the API. None of them needs to be up when the process starts; each recovers by itself.
 
     Attributes:
+        vault: Encrypts what is stored as a secret.
         schema_revisions: The revisions of the database's schema that this program knows.
     """
 
@@ -35,6 +37,7 @@ class Services:
     database: Database
     dispatch: Dispatch
     subscriber: Subscriber
+    vault: Vault
     schema_revisions: SchemaRevisions
 
     @classmethod
@@ -60,7 +63,8 @@ class Services:
             dispatch = Dispatch(database, publisher, doorbell)
             stack.push_async_callback(dispatch.drain)
             await subscriber.start()
-            yield cls(settings, database, dispatch, subscriber, await asyncio.to_thread(schema_revisions))
+            revisions = await asyncio.to_thread(schema_revisions)
+            yield cls(settings, database, dispatch, subscriber, Vault(settings.secret_key), revisions)
 
 
 # A coroutine, though it awaits nothing: FastAPI would run a plain function in a thread, for every request.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from api_stub.app import create_app
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 @pytest.fixture
 def settings(database_url: str, redis_url: str) -> Settings:
     """Settings that name this test's servers."""
-    return Settings(database_url=SecretStr(database_url), redis_url=SecretStr(redis_url), port=0, database_pool_size=4)
+    return Settings(
+        database_url=SecretStr(database_url),
+        redis_url=SecretStr(redis_url),
+        secret_key=SecretStr(Fernet.generate_key().decode()),
+        port=0,
+        database_pool_size=4,
+    )
 
 
 @pytest.fixture

@@ -85,6 +85,10 @@ _SESSIONS = TypeAdapter(schemas.SessionPage)
 _TURN = TypeAdapter(schemas.Turn)
 _TURNS = TypeAdapter(schemas.TurnPage)
 _EVENTS = TypeAdapter(schemas.EventPage)
+_TOOL = TypeAdapter(schemas.Tool)
+_TOOLS = TypeAdapter(schemas.ToolPage)
+_CREDENTIAL = TypeAdapter(schemas.Credential)
+_CREDENTIALS = TypeAdapter(schemas.CredentialPage)
 _RECORDING = TypeAdapter(schemas.Recording)
 _RECORDINGS = TypeAdapter(schemas.RecordingPage)
 _NOTHING: TypeAdapter[None] = TypeAdapter(None)
@@ -214,6 +218,69 @@ def list_events(
 ) -> Call[schemas.EventPage]:
     """Read the log of a session, or what is in it about one turn, behind the number `after`."""
     return Call("GET", events_path(session_id, turn_id), _EVENTS, params=_query(after=after, limit=limit))
+
+
+def create_tool(
+    definition: Mapping[str, Any], *, tool_id: UUID | str | None = None, idempotency_key: str | None = None
+) -> Call[schemas.Tool]:
+    """Create a tool under the id that workflows refer to it by, or under a new one.
+
+    Args:
+        definition: `{"type": ..., "name": ..., ...}`, as the API's document describes each type.
+    """
+    body = {"definition": definition, **_given(id=None if tool_id is None else str(tool_id))}
+    return _post("/v1/tools", _TOOL, body, idempotency_key)
+
+
+def put_tool(tool_id: UUID | str, definition: Mapping[str, Any]) -> Call[schemas.Tool]:
+    """Give a tool its next version; one equal to the newest changes nothing. Workflow definitions that exist keep theirs."""
+    return Call("PUT", f"/v1/tools/{tool_id}", _TOOL, json={"definition": definition})
+
+
+def get_tool(tool_id: UUID | str, *, version: int | None = None) -> Call[schemas.Tool]:
+    """Read a tool in its newest version, or in the one of that number."""
+    return Call("GET", f"/v1/tools/{tool_id}", _TOOL, params=_query(version=version))
+
+
+def list_tools(*, limit: int = 50, cursor: str | None = None) -> Call[schemas.ToolPage]:
+    """List tools, newest first. Pass the page's `next_cursor` as `cursor` for what follows."""
+    return Call("GET", "/v1/tools", _TOOLS, params=_query(limit=limit, cursor=cursor))
+
+
+def delete_tool(tool_id: UUID | str) -> Call[None]:
+    """Delete a tool. Workflow definitions that use it go on as before; new ones cannot use it."""
+    return Call("DELETE", f"/v1/tools/{tool_id}", _NOTHING)
+
+
+def create_credential(
+    name: str, credential: Mapping[str, Any], *, idempotency_key: str | None = None
+) -> Call[schemas.Credential]:
+    """Store a credential for tools to send.
+
+    Args:
+        credential: such as `{"kind": "bearer", "token": ...}`, as the API's document describes each kind.
+    """
+    return _post("/v1/credentials", _CREDENTIAL, {"name": name, "credential": credential}, idempotency_key)
+
+
+def put_credential(name: str, credential: Mapping[str, Any]) -> Call[schemas.Credential]:
+    """Replace a credential. Calls of tools that begin from now on send the new one."""
+    return Call("PUT", f"/v1/credentials/{name}", _CREDENTIAL, json={"credential": credential})
+
+
+def get_credential(name: str) -> Call[schemas.Credential]:
+    """Read what may be shown of a credential."""
+    return Call("GET", f"/v1/credentials/{name}", _CREDENTIAL)
+
+
+def list_credentials(*, limit: int = 50, cursor: str | None = None) -> Call[schemas.CredentialPage]:
+    """List credentials in the order of their names. Pass the page's `next_cursor` as `cursor` for what follows."""
+    return Call("GET", "/v1/credentials", _CREDENTIALS, params=_query(limit=limit, cursor=cursor))
+
+
+def delete_credential(name: str) -> Call[None]:
+    """Forget a credential. Calls of tools that name it fail from now on."""
+    return Call("DELETE", f"/v1/credentials/{name}", _NOTHING)
 
 
 def create_recording(

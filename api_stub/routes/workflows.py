@@ -16,12 +16,15 @@ from api_stub.problems import Problem
 from api_stub.services import Shared
 from worker.storage import workflows as storage
 from worker.storage.organizations import get_settings
+from worker.storage.pins import pin_tools
 from worker.workflow.validation import definition_document, parse_definition
 from worker.workflow.web_address import AllowedHosts
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from worker.workflow.definition import WorkflowDefinition
 
 router = APIRouter(prefix="/v1/workflows", tags=["workflows"])
 
@@ -46,7 +49,11 @@ async def create_workflow(request: Request, services: Shared, organization_id: O
 
     async def create(connection: AsyncConnection) -> Done:
         workflow_id = await storage.create_workflow(
-            connection, organization_id=organization_id, name=wanted.name, definition=definition
+            connection,
+            organization_id=organization_id,
+            name=wanted.name,
+            definition=definition_document(wanted.definition),
+            tool_pins=await pin_tools(connection, organization_id=organization_id, definition=definition),
         )
         created = await storage.get_workflow(connection, organization_id=organization_id, workflow_id=workflow_id)
         return Done(created, 201, {"Location": f"/v1/workflows/{workflow_id}"})
@@ -114,15 +121,15 @@ async def put_workflow(
             connection,
             organization_id=organization_id,
             workflow_id=workflow_id,
-            definition=definition,
+            definition=definition_document(wanted.definition),
+            tool_pins=await pin_tools(connection, organization_id=organization_id, definition=definition),
             name=wanted.name,
         )
         workflow = await storage.get_workflow(connection, organization_id=organization_id, workflow_id=workflow_id)
     return respond(workflow, 201 if stored.created else 200)
 
 
-async def _checked(services: Shared, organization_id: UUID, definition: dict[str, JsonValue]) -> dict[str, JsonValue]:
+async def _checked(services: Shared, organization_id: UUID, definition: dict[str, JsonValue]) -> WorkflowDefinition:
     async with services.database.statement() as connection:
         settings = await get_settings(connection, organization_id=organization_id)
-    parse_definition(definition, allowed_hosts=AllowedHosts.of(settings.allowed_hosts))
-    return definition_document(definition)
+    return parse_definition(definition, allowed_hosts=AllowedHosts.of(settings.allowed_hosts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, select
@@ -13,14 +14,28 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-_DEFINITION = select(workflow_definitions.c.definition).where(
+_DEFINITION = select(workflow_definitions.c.definition, workflow_definitions.c.tool_pins).where(
     workflow_definitions.c.id == bindparam("definition_id"),
     workflow_definitions.c.organization_id == bindparam("organization_id"),
 )
 
 
-async def get_definition(connection: AsyncConnection, *, organization_id: UUID, definition_id: UUID) -> dict[str, Any]:
-    """The definition's JSON as it was given when it was stored."""
+@dataclass(frozen=True, slots=True)
+class PinnedDefinition:
+    """A definition as it was stored.
+
+    Attributes:
+        document: Its JSON as it was given.
+        tool_pins: The version of each of its tools, by the tool's id.
+    """
+
+    document: dict[str, Any]
+    tool_pins: dict[str, int]
+
+
+async def get_definition(
+    connection: AsyncConnection, *, organization_id: UUID, definition_id: UUID
+) -> PinnedDefinition:
+    """Read a definition with its pins."""
     result = await connection.execute(_DEFINITION, {"definition_id": definition_id, "organization_id": organization_id})
-    definition: dict[str, Any] = result.scalar_one()
-    return definition
+    return PinnedDefinition(*result.one())

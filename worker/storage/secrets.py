@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from sqlalchemy import bindparam, delete, func, select
@@ -49,6 +49,19 @@ class SecretNotFound(TurnWorkerError):
 
     def __str__(self) -> str:
         return f"The organization has no secret named {self.name!r}. Store it with `turn-worker config set`."
+
+
+class SecretNameTaken(TurnWorkerError):
+    """A credential of the organization has that name."""
+
+    code = "secret_name_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"A credential is named {self.name!r} already. Choose another name for the secret."
 
 
 class SecretUnreadable(TurnWorkerError):
@@ -120,17 +133,25 @@ class Vault:
         return self._fernet
 
 
+PLAIN: Final = "plain"
+"""The kind of a secret that is one text; every other kind is a credential's (`worker.storage.credentials`)."""
+
 _INSERT = insert(secrets).values(updated_at=func.now())
 _PUT = _INSERT.on_conflict_do_update(
     index_elements=["organization_id", "name"],
     set_={"ciphertext": _INSERT.excluded.ciphertext, "updated_at": func.now()},
+    where=secrets.c.kind == PLAIN,
+).returning(secrets.c.name)
+_ONE = (
+    secrets.c.organization_id == bindparam("organization_id"),
+    secrets.c.name == bindparam("name"),
+    secrets.c.kind == PLAIN,
 )
-_ONE = (secrets.c.organization_id == bindparam("organization_id"), secrets.c.name == bindparam("name"))
 _GET = select(secrets.c.ciphertext).where(*_ONE)
 _DELETE = delete(secrets).where(*_ONE).returning(secrets.c.name)
 _LIST = (
     select(secrets.c.name, secrets.c.updated_at)
-    .where(secrets.c.organization_id == bindparam("organization_id"))
+    .where(secrets.c.organization_id == bindparam("organization_id"), secrets.c.kind == PLAIN)
     .order_by(secrets.c.name)
 )
 
@@ -141,10 +162,12 @@ async def put_secret(
     """Store a secret, in place of the one of that name if there is one.
 
     Raises:
+        SecretNameTaken: when a credential has that name.
         SecretKeyMissing: when the vault has no usable key.
     """
     values = {"organization_id": organization_id, "name": name, "ciphertext": vault.encrypt(value)}
-    await connection.execute(_PUT, values)
+    if await connection.scalar(_PUT, values) is None:
+        raise SecretNameTaken(name)
 
 
 async def get_secret(connection: AsyncConnection, vault: Vault, *, organization_id: UUID, name: str) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, insert, select, tuple_, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from uuid_utils.compat import uuid7
 
+from worker.storage.definitions import PinnedDefinition
 from worker.storage.schema import workflow_definitions, workflows
 from worker.storage.sessions import WorkflowNotFound
 
@@ -41,9 +42,14 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowWithDefinition(Workflow):
-    """A workflow with one of its definitions: `number` and `updated_at` are those of this definition."""
+    """A workflow with one of its definitions: `number` and `updated_at` are those of this definition.
+
+    Attributes:
+        tool_pins: The version of each tool that the definition was stored with, by the tool's id.
+    """
 
     definition: dict[str, Any]
+    tool_pins: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ _SUMMARY = select(
     (workflow_definitions.c.workflow_id == workflows.c.id)
     & (workflow_definitions.c.organization_id == workflows.c.organization_id),
 )
-_ONE = _SUMMARY.add_columns(workflow_definitions.c.definition).where(
+_ONE = _SUMMARY.add_columns(workflow_definitions.c.definition, workflow_definitions.c.tool_pins).where(
     workflows.c.id == bindparam("workflow_id"), workflows.c.organization_id == bindparam("organization_id")
 )
 _NEWEST = _ONE.order_by(workflow_definitions.c.number.desc()).limit(1)
@@ -95,12 +101,23 @@ _LIST_AFTER = _LIST.where(
 
 
 async def create_workflow(
-    connection: AsyncConnection, *, organization_id: UUID, name: str, definition: Mapping[str, JsonValue]
+    connection: AsyncConnection,
+    *,
+    organization_id: UUID,
+    name: str,
+    definition: Mapping[str, JsonValue],
+    tool_pins: Mapping[str, int] | None = None,
 ) -> UUID:
-    """Store a workflow with its first definition, which the caller has validated, and return its id."""
+    """Store a workflow with its first definition, which the caller has validated, and return its id.
+
+    Args:
+        tool_pins: What `pin_tools` found; None for a definition that uses no tools.
+    """
     workflow_id: UUID = uuid7()
     await connection.execute(_INSERT, {"id": workflow_id, "organization_id": organization_id, "name": name})
-    await _insert_definition(connection, organization_id, workflow_id, 1, definition)
+    await _insert_definition(
+        connection, organization_id, workflow_id, PinnedDefinition(dict(definition), dict(tool_pins or {})), number=1
+    )
     return workflow_id
 
 
@@ -110,13 +127,15 @@ async def put_definition(
     organization_id: UUID,
     workflow_id: UUID,
     definition: Mapping[str, JsonValue],
+    tool_pins: Mapping[str, int] | None = None,
     name: str | None = None,
 ) -> StoredDefinition:
     """Store a workflow's next definition, which the caller has validated; sessions that exist keep theirs.
 
-    Repeating it is safe: a definition equal to the newest one is not stored again.
+    Repeating it is safe: a definition equal to the newest one, with the same versions of its tools, is not stored again.
 
     Args:
+        tool_pins: What `pin_tools` found; None for a definition that uses no tools.
         name: The workflow's new name; None keeps the old one.
 
     Raises:
@@ -130,9 +149,11 @@ async def put_definition(
             _RENAME, {"b_workflow_id": workflow_id, "b_organization_id": organization_id, "b_name": name}
         )
     newest = (await connection.execute(_NEWEST, key)).one()
-    if newest.definition == definition:
+    pins = dict(tool_pins or {})
+    if newest.definition == definition and newest.tool_pins == pins:
         return StoredDefinition(newest.number, created=False)
-    await _insert_definition(connection, organization_id, workflow_id, newest.number + 1, definition)
+    stored = PinnedDefinition(dict(definition), pins)
+    await _insert_definition(connection, organization_id, workflow_id, stored, number=newest.number + 1)
     return StoredDefinition(newest.number + 1, created=True)
 
 
@@ -146,7 +167,7 @@ async def get_workflow(
     else:
         result = await connection.execute(_NUMBERED, {**key, "number": number})
     row = result.one_or_none()
-    return None if row is None else WorkflowWithDefinition(*_summary(row), row.definition)
+    return None if row is None else WorkflowWithDefinition(*_summary(row), row.definition, row.tool_pins)
 
 
 async def list_workflows(
@@ -165,8 +186,9 @@ async def _insert_definition(
     connection: AsyncConnection,
     organization_id: UUID,
     workflow_id: UUID,
+    pinned: PinnedDefinition,
+    *,
     number: int,
-    definition: Mapping[str, JsonValue],
 ) -> None:
     await connection.execute(
         _INSERT_DEFINITION,
@@ -175,7 +197,8 @@ async def _insert_definition(
             "organization_id": organization_id,
             "workflow_id": workflow_id,
             "number": number,
-            "definition": dict(definition),
+            "definition": pinned.document,
+            "tool_pins": pinned.tool_pins,
         },
     )
 

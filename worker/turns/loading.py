@@ -98,7 +98,7 @@ class TurnLoader:
                 organization_id=claimed.attempt.organization_id,
                 definition_id=claimed.definition_id,
             )
-        definition = load_definition(stored)
+        definition = load_definition(stored.document)
         if len(self._definitions) >= _CACHED_DEFINITIONS:
             self._definitions.pop(next(iter(self._definitions)))
         self._definitions[claimed.definition_id] = (definition, WorkflowGraph(definition))

@@ -225,10 +225,13 @@ class WorkflowConfigurations(_Wire):
     Attributes:
         model_overrides: What to change in the organization's model configuration; None for nothing.
         context_compaction_enabled: Whether older context is summarised after a transition.
+        tool_versions: Whether conversations keep the versions of tools that the definition was stored with, or follow
+            each tool to its newest one.
     """
 
     model_overrides: ModelOverrides | None = None
     context_compaction_enabled: bool = False
+    tool_versions: Literal["pinned", "latest"] = "pinned"
 
 
 class WorkflowDefinition(_Wire):

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Type
 from pydantic import Discriminator, Field, JsonValue, Tag, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from worker.errors import TurnWorkerError
+from worker.workflow.credential import CredentialName
 from worker.workflow.tool_fields import (
-    CredentialName,
     Description,
     HeaderName,
     JsonTemplate,

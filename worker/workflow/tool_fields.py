@@ -91,7 +91,6 @@ HeaderName = Annotated[str, StringConstraints(pattern=_HEADER_NAME), AfterValida
 Reason = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), AfterValidator(_one_line)
 ]
-CredentialName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_one_line)]
 TimeoutSeconds = Annotated[float, Field(ge=0.1, le=60.0, allow_inf_nan=False)]
 Zone = Annotated[str, AfterValidator(_zone)]
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -107,6 +108,28 @@ async def test_a_whole_conversation(connect: Callable[..., Client], served: Tena
     log = await client.list_events(session_id=session.id)
     assert [event.sequence for event in log.data] == list(range(1, 7))
     assert log.finished
+
+
+async def test_tools_and_their_credentials_are_kept_and_forgotten(connect: Callable[..., Client]) -> None:
+    client = connect()
+    credential = await client.create_credential("desk", {"kind": "bearer", "token": "t-1"})
+    assert await client.get_credential("desk") == credential
+    assert (await client.put_credential("desk", {"kind": "basic", "username": "a", "password": "b"})).kind == "basic"
+    assert [item.name for item in (await client.list_credentials()).data] == ["desk"]
+
+    id_ = uuid4()
+    tool = await client.create_tool({"type": "calculator"}, tool_id=id_)
+    assert (tool.id, tool.version, tool.definition["name"]) == (id_, 1, "calculator")
+    assert (await client.put_tool(id_, {"type": "calculator", "name": "sums"})).version == 2
+    assert await client.get_tool(id_, version=1) == tool
+    assert [item.version for item in (await client.list_tools()).data] == [2]
+
+    await client.delete_tool(id_)
+    await client.delete_credential("desk")
+    with pytest.raises(NotFound, match="tool_not_found"):
+        await client.get_tool(id_)
+    with pytest.raises(NotFound, match="credential_not_found"):
+        await client.get_credential("desk")
 
 
 async def test_recordings_are_registered_and_forgotten(connect: Callable[..., Client]) -> None:

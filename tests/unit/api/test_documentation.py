@@ -17,7 +17,7 @@ from api_stub import schemas
 from api_stub.app import create_app
 from api_stub.problems import CATALOGUE, MEDIA_TYPE
 from worker.settings import Settings
-from worker.storage import recordings, views, workflows
+from worker.storage import credentials, recordings, tools, views, workflows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +89,8 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
         (schemas.Turn, views.TurnView),
         (schemas.Workflow, workflows.WorkflowWithDefinition),
         (schemas.WorkflowSummary, workflows.Workflow),
+        (schemas.Tool, tools.Tool),
+        (schemas.Credential, credentials.CredentialSummary),
         (schemas.Recording, recordings.Recording),
     ],
 )

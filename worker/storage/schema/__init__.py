@@ -13,6 +13,7 @@ from worker.storage.schema.organizations import (
     workflows,
 )
 from worker.storage.schema.recordings import recordings
+from worker.storage.schema.tools import tool_versions, tools
 
 __all__ = [
     "api_keys",
@@ -26,6 +27,8 @@ __all__ = [
     "recordings",
     "secrets",
     "sessions",
+    "tool_versions",
+    "tools",
     "turns",
     "usage_entries",
     "worker_processes",

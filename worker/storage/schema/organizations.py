@@ -46,6 +46,8 @@ secrets = Table(
     Column("ciphertext", LargeBinary, nullable=False),
     created_at_column(),
     time_column("updated_at", nullable=False),
+    # `plain`: a key such as an LLM provider's. Else the kind of credential that is encrypted, as JSON.
+    Column("kind", Text, nullable=False, server_default=text("'plain'")),
     PrimaryKeyConstraint("organization_id", "name"),
 )
 
@@ -73,7 +75,7 @@ workflows = Table(
     Index(None, "organization_id", "created_at", "id"),
 )
 
-# Immutable: a change of a workflow is a new row with the next number.
+# Immutable: a change of a workflow is a new row with the next version number.
 workflow_definitions = Table(
     "workflow_definitions",
     metadata,
@@ -83,6 +85,8 @@ workflow_definitions = Table(
     Column("number", Integer, nullable=False),
     Column("definition", JSON, nullable=False),
     created_at_column(),
+    # The version of each tool that the definition was stored with, by the tool's id.
+    Column("tool_pins", JSON, nullable=False, server_default=text("'{}'")),
     UniqueConstraint("workflow_id", "number"),
 )
 

@@ -1,0 +1,32 @@
+"""Pinning: a stored definition keeps the versions of its tools that it was stored with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.storage.tools import usable_tools
+from worker.workflow.problem import InvalidWorkflow
+from worker.workflow.tool_definition import load_tool
+from worker.workflow.tool_use import tool_problems, tool_uses
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from worker.workflow.definition import WorkflowDefinition
+
+
+async def pin_tools(
+    connection: AsyncConnection, *, organization_id: UUID, definition: WorkflowDefinition
+) -> dict[str, int]:
+    """The newest version of each tool that the definition uses, by the tool's id. Without tools there is no query.
+
+    Raises:
+        InvalidWorkflow: when it cannot use a tool it mentions; carries every problem at once.
+    """
+    tool_ids = {use.tool_id for use in tool_uses(definition) if use.tool_id is not None}
+    found = await usable_tools(connection, organization_id=organization_id, tool_ids=tool_ids) if tool_ids else {}
+    if problems := tool_problems(definition, {id_: load_tool(tool.definition) for id_, tool in found.items()}):
+        raise InvalidWorkflow(tuple(problems))
+    return {str(id_): found[id_].version for id_ in sorted(found)}

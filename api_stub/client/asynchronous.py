@@ -61,6 +61,7 @@ class AsyncTurnWorkerClient:
     get_session = _sends(calls.get_session)
     list_sessions = _sends(calls.list_sessions)
     end_session = _sends(calls.end_session)
+    erase_session = _sends(calls.erase_session)
     enqueue = _sends(calls.enqueue)
     get_turn = _sends(calls.get_turn)
     cancel_turn = _sends(calls.cancel_turn)

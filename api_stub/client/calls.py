@@ -166,6 +166,11 @@ def end_session(
     return _post(f"/v1/sessions/{session_id}/end", _SESSION, body, idempotency_key)
 
 
+def erase_session(session_id: UUID | str) -> Call[None]:
+    """Erase a session with everything that was said in it, for good. What runs in it is cancelled; forks of it stay."""
+    return Call("DELETE", f"/v1/sessions/{session_id}", _NOTHING)
+
+
 def enqueue(
     session_id: UUID | str,
     text: str | Sequence[str],

@@ -15,6 +15,7 @@ from api_stub.paging import Cursor, Limit, cursor_of_time, read_time
 from api_stub.services import Shared
 from worker.storage import sessions as storage
 from worker.storage import views
+from worker.storage.erasure import erase_session as erase
 from worker.storage.limits import check_enqueue
 from worker.storage.session_lock import SessionNotFound
 from worker.turns.dispatch import TurnReference
@@ -108,6 +109,23 @@ async def get_session(services: Shared, organization_id: OrganizationId, session
     if session is None:
         raise SessionNotFound(session_id)
     return respond(session)
+
+
+@router.delete(
+    "/sessions/{session_id}",
+    status_code=204,
+    responses=answers({204: (None, "Nothing of it is left.")}, "session_not_found"),
+)
+async def erase_session(services: Shared, organization_id: OrganizationId, session_id: UUID) -> Response:
+    """Erase a session with everything that was said in it, at once and for good. What runs in it is cancelled.
+
+    Its turns, messages and events are gone, and so are the answers kept for repeated requests about it. The counts of tokens
+    stay in the usage. A session that was forked from it stays as it is.
+    """
+    async with services.database.transaction() as connection:
+        events = await erase(connection, organization_id=organization_id, session_id=session_id)
+    services.dispatch.after_commit(events)
+    return Response(status_code=204)
 
 
 @router.post(

@@ -117,6 +117,9 @@ SWEEP_PUBLISHED: Final = "sweep.published"
 SWEEP_FAILED: Final = "sweep.failed"
 """A sweep could not do its work; the next one will try again."""
 
+EXPIRED_ERASED: Final = "expired.erased"
+"""A sweep erased `count` sessions or events (`kind`) that an organization does not keep for longer."""
+
 USAGE_WRITE_FAILED: Final = "usage.write_failed"
 """What LLM calls used could not be written yet; it is kept and written with the next calls' usage."""
 

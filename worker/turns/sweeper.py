@@ -15,6 +15,7 @@ from worker.storage.sweeps import purge_idempotency_keys, take_overdue_turns
 from worker.storage.worker_processes import forget_silent, keep_alive, sign_off
 from worker.telemetry import names
 from worker.turns.dispatch import Dispatch, TurnReference
+from worker.turns.retention import erase_expired
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,6 +138,7 @@ class Sweeper:
         async with self._database.transaction() as connection:
             await purge_idempotency_keys(connection, older_than_seconds=_IDEMPOTENCY_KEY_LIFETIME_SECONDS)
             await forget_silent(connection)
+        await erase_expired(self._database)
 
     async def _pause(self) -> None:
         # Spread out, so that many processes do not sweep in step.

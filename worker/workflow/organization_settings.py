@@ -80,10 +80,9 @@ class Retention(_Settings):
         description="Sessions with all their content, counted from their end or, if they have none, last turn.",
     )
     events_days: _Days = Field(default=None, description="Events of the log, counted from when they happened.")
-    journal_days: _Days = Field(default=None, description="Journals of turns that are over, counted from their end.")
-    idempotency_keys_days: _Days = Field(
+    journal_days: _Days = Field(
         default=None,
-        description="Answers kept for repeated requests; never longer than the 24 hours they are good for.",
+        description="Journals of turns that are over, counted from their end; a retry begins anew without.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, ForeignKey, Integer, PrimaryKeyConstraint, Table, Uuid
+from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, PrimaryKeyConstraint, Table, Uuid
 
 from worker.storage.schema.base import created_at_column, metadata, tenant_column
 
@@ -19,4 +19,6 @@ journal_steps = Table(
     Column("step", JSON, nullable=False),
     created_at_column(),
     PrimaryKeyConstraint("turn_id", "number"),
+    # As the outbox has it: what has grown old is found by time.
+    Index("ix_journal_steps_created_at", "created_at", postgresql_using="brin"),
 )

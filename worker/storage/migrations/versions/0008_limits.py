@@ -21,6 +21,7 @@ def upgrade() -> None:
     op.add_column("organizations", sa.Column("settings", sa.JSON(), server_default=sa.text("'{}'"), nullable=False))
     _backlog()
     _capacity()
+    _erasure()
 
 
 def _backlog() -> None:
@@ -72,3 +73,10 @@ def _capacity() -> None:
         sa.Column("refilled_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("organization_id", name="pk_enqueue_rates"),
     )
+
+
+def _erasure() -> None:
+    op.drop_constraint("fk_usage_entries_turn_id", "usage_entries")
+    op.drop_constraint("fk_sessions_head_turn_id", "sessions")
+    op.create_index("ix_outbox_created_at", "outbox", ["created_at"], postgresql_using="brin")
+    op.create_index("ix_journal_steps_created_at", "journal_steps", ["created_at"], postgresql_using="brin")

@@ -24,6 +24,9 @@ REPLY_STOPPED_EARLY = "reply_stopped_early"
 RECORDING_MISSING = "recording_missing"
 """A recording that the definition, the session or the model names is not there. Payload: `recording_id`."""
 
+TOOLS_UNAVAILABLE = "tools_unavailable"
+"""A server could not be asked for its tools, or lacks some that a node names. Payload: `server`, `message`."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnEvent:
@@ -109,3 +112,8 @@ def reply_stopped_early(created_at: datetime, *, reason: str, detail: str | None
 def recording_missing(created_at: datetime, *, recording_id: str) -> TurnEvent:
     """There is no such recording."""
     return TurnEvent(RECORDING_MISSING, created_at, {"recording_id": recording_id})
+
+
+def tools_unavailable(created_at: datetime, *, server: str, message: str) -> TurnEvent:
+    """Tools that a node should carry are not there; the conversation goes on without them."""
+    return TurnEvent(TOOLS_UNAVAILABLE, created_at, {"server": server, "message": message})

@@ -130,7 +130,7 @@ class Stage:
         if answers_with_recordings := await self._recorded.answers(prompt):
             prompt = f"{prompt}\n\n{RECORDING_INSTRUCTIONS}"
         transitions = {transition.tool_name: transition for transition in self._graph.transitions(node.id)}
-        own = await self._tools.of(node) if self._tools is not None else ()
+        own = await self._tools.of(node, self._capture.events.append) if self._tools is not None else ()
         tools = {tool.name: tool for tool in own if tool.name not in transitions}
         schema = ToolsSchema(
             [

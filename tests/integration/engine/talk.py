@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
+    from worker.conversation.event import TurnEvent
     from worker.embedded.scripted_llm import ScriptedLLM
     from worker.engine.journal import Journal, Step
     from worker.engine.llm.clients import ProviderClients
@@ -108,7 +109,7 @@ class Tools:
     by_node: dict[str, Sequence[Tool]] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
 
-    async def of(self, node: ConversationNode) -> Sequence[Tool]:
+    async def of(self, node: ConversationNode, report: Callable[[TurnEvent], None]) -> Sequence[Tool]:
         if node.id in self.broken:
             raise RuntimeError(f"the tools of {node.id} cannot be looked up")
         return self.by_node.get(node.id, ())

@@ -31,11 +31,12 @@ from worker.engine.pipeline import running_pipeline
 from worker.engine.turn import run_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pydantic import JsonValue
 
     from tests.integration.engine.talk import Talk
+    from worker.conversation.event import TurnEvent
     from worker.engine.request import ResolvedModel
     from worker.engine.tools.tool import Tool
     from worker.workflow.definition import ConversationNode
@@ -339,7 +340,7 @@ async def test_a_conversation_that_the_provider_cannot_be_sent_is_an_invalid_req
 
 async def test_a_timeout_of_somebody_else_is_not_taken_for_the_turns(talk: Talk) -> None:
     class Slow:
-        async def of(self, node: ConversationNode) -> Sequence[Tool]:
+        async def of(self, node: ConversationNode, report: Callable[[TurnEvent], None]) -> Sequence[Tool]:
             raise TimeoutError(f"the tools of {node.id}")
 
     with pytest.raises(TimeoutError, match="the tools of start"):

@@ -96,7 +96,7 @@ def guarded(model: ResolvedModel) -> dict[str, Any]:
     """Arguments of the SDK's HTTP client that keep a base URL given by a tenant from leading into private networks."""
     if model.allowed_hosts is None:
         return {}
-    return {"transport": GuardedTransport(WebClient(), model.allowed_hosts)}
+    return {"transport": GuardedTransport(WebClient(), model.allowed_hosts, owns_client=True)}
 
 
 def check_parameters(parameters: Mapping[str, JsonValue]) -> None:

@@ -89,8 +89,13 @@ class Tool:
 class NodeTools(Protocol):
     """Knows the tools of each node."""
 
-    async def of(self, node: ConversationNode) -> Sequence[Tool]:
-        """Look up the tools a node carries. What this raises keeps the conversation from moving to that node."""
+    async def of(self, node: ConversationNode, report: Callable[[TurnEvent], None]) -> Sequence[Tool]:
+        """Look up the tools a node carries. What this raises keeps the conversation from moving to that node.
+
+        Args:
+            node: The node.
+            report: Takes note of what an operator would want to know, such as a server whose tools are missing.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -265,7 +266,7 @@ def _reason(error: Exception) -> str:
         case aiohttp.ConnectionTimeoutError():
             reason = f"no connection within {CONNECT_SECONDS:g} seconds"
         case aiohttp.ClientConnectorError():
-            reason = error.os_error.strerror or "the connection was refused"
+            reason = os.strerror(error.os_error.errno).lower() if error.os_error.errno else "no connection can be made"
         case aiohttp.ClientResponseError():
             reason = "its answer is not valid HTTP"
         case _:

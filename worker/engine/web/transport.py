@@ -27,14 +27,18 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     What is refused or fails is raised as httpx2's errors, each caused by a `WebError`.
     """
 
-    def __init__(self, client: WebClient, allowed: AllowedHosts, *, max_bytes: int | None = None) -> None:
-        """Send over a client, which is closed with the transport.
+    def __init__(
+        self, client: WebClient, allowed: AllowedHosts, *, owns_client: bool = False, max_bytes: int | None = None
+    ) -> None:
+        """Send over a client.
 
         Args:
+            owns_client: Whether the client is closed with the transport.
             max_bytes: The most bytes of one answer; None for no limit, where whoever reads has one.
         """
         self._client = client
         self._allowed = allowed
+        self._owns_client = owns_client
         self._max_bytes = max_bytes
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -63,8 +67,9 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the client."""
-        await self._client.close()
+        """Close the client, if it is the transport's own."""
+        if self._owns_client:
+            await self._client.close()
 
 
 class _AnswerStream(httpx2.AsyncByteStream):

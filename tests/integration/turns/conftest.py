@@ -17,6 +17,7 @@ from worker.settings import Settings
 from worker.storage.database import Database
 from worker.turns.dispatch import Dispatch, TurnReference
 from worker.turns.executor import TurnExecutor
+from worker.turns.fault_points import no_fault
 from worker.turns.lease import LeaseKeeper
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from tests.world import World
+    from worker.turns.fault_points import FaultPoint
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def make_worker(
     """Workers, as many as a test needs; each with its own connections. Named settings replace `worker_settings`."""
 
     @asynccontextmanager
-    async def make(**changes: Any) -> AsyncIterator[Worker]:
+    async def make(*, fault_point: FaultPoint = no_fault, **changes: Any) -> AsyncIterator[Worker]:
         settings = worker_settings.model_copy(update=changes)
         database = Database(database_url, pool_size=4)
         publisher = Publisher(redis_url)
@@ -110,6 +112,7 @@ def make_worker(
             leases=leases,
             clients=clients,
             worker_name="test",
+            fault_point=fault_point,
         )
         try:
             yield Worker(world, executor, dispatch, doorbell)

@@ -105,9 +105,11 @@ class ReplyAggregator(FrameProcessor):
         await super().process_frame(frame, direction)
         if isinstance(frame, LLMTextFrame):
             self._text.append(frame.text)
+            self._capture.live.add(frame.text)
         elif isinstance(frame, LLMFullResponseStartFrame):
             self._outstanding.begin(_RESPONSE)
             self._outstanding.end(_REQUEST)
+            self._capture.live.restart()
         elif isinstance(frame, LLMFullResponseEndFrame):
             reply = self._calls.take_reply()
             if reply is not None:  # None: the call failed, and the turn with it

@@ -11,6 +11,7 @@ from worker.conversation import event
 from worker.conversation.history import same_json
 from worker.conversation.usage import LLMUsage, Usage, usage_key
 from worker.engine.journal import Change
+from worker.engine.live_text import SEPARATOR, LiveText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ class Capture:
         tool_state: What tools left for their next call: a copy too.
         assistant_created_at: When the last segment was complete; None while nothing was said.
         end_reason: Why a tool ended the session; None while it goes on.
+        live: What the user reads, for whoever reads along.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Capture:
         ledger: UsageLedger | None,
         clock: Callable[[], datetime],
         tool_state: Mapping[str, JsonValue] | None = None,
+        live: LiveText | None = None,
     ) -> None:
         self.events: list[TurnEvent] = []
         self.gathered_context: dict[str, JsonValue] = deepcopy(dict(gathered_context))
         self.tool_state: dict[str, JsonValue] = deepcopy(dict(tool_state or {}))
         self.assistant_created_at: datetime | None = None
         self.end_reason: str | None = None
+        self.live = live or LiveText(None)
         self._segments: list[str] = []
         self._journalled = _Mark(gathered_context=gathered_context, tool_state=tool_state or {})
         self._llm: dict[str, LLMUsage] = {}
@@ -58,7 +62,7 @@ class Capture:
     @property
     def assistant_text(self) -> str | None:
         """Every segment, in order, separated by blank lines; None when there is none."""
-        return "\n\n".join(self._segments) or None
+        return SEPARATOR.join(self._segments) or None
 
     @property
     def usage(self) -> Usage:
@@ -71,6 +75,7 @@ class Capture:
         if segment:
             self._segments.append(segment)
             self.assistant_created_at = self._clock()
+            self.live.complete(segment)
 
     def learn(self, name: str, value: JsonValue) -> None:
         """Add a value to what the conversation has learned, in place of what it knew by this name."""
@@ -108,6 +113,7 @@ class Capture:
     def apply(self, change: Change) -> None:
         """Let what an earlier attempt wrote down happen here too."""
         self._segments += change.segments
+        self.live.skip(change.segments)
         self.assistant_created_at = change.said_at or self.assistant_created_at
         self.events += change.events
         self.gathered_context.update(deepcopy(dict(change.learned)))

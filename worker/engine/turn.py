@@ -12,6 +12,7 @@ from worker.conversation import event
 from worker.engine.aggregator import ReplyAggregator
 from worker.engine.capture import Capture
 from worker.engine.failures import BlankUserMessage, LLMNotConfigured, TurnFailed, TurnTimeout
+from worker.engine.live_text import LiveText
 from worker.engine.llm.calls import LLMCalls
 from worker.engine.llm.errors import classify
 from worker.engine.nodes import Stage
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from worker.engine.journal import Journal
+    from worker.engine.live_text import TextSink
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.recordings import Recordings
     from worker.engine.request import ResolvedModel, TurnRequest, UsageLedger
@@ -56,6 +58,7 @@ async def run_turn(
     tools: NodeTools | None = None,
     recordings: Recordings | None = None,
     journal: Journal | None = None,
+    text_sink: TextSink | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> TurnOutcome:
     """Run one attempt at a turn, from a conversation's checkpoint to its next one.
@@ -70,6 +73,7 @@ async def run_turn(
         tools: Knows the tools of the nodes; None for none but transitions.
         recordings: Knows the organization's recordings; None for none.
         journal: What earlier attempts did, from which this one goes on, and where it writes its own steps; None for none.
+        text_sink: Gets what the user reads while it is being said; None for nobody.
         clock: The current time, with its zone.
 
     Raises:
@@ -83,6 +87,7 @@ async def run_turn(
         tools=tools,
         recordings=recordings,
         journal=journal,
+        text_sink=text_sink,
         clock=clock,
     )
     limit = asyncio.timeout(request.time_limit_seconds)
@@ -111,13 +116,20 @@ class _Turn:
         tools: NodeTools | None,
         recordings: Recordings | None,
         journal: Journal | None,
+        text_sink: TextSink | None,
         clock: Callable[[], datetime],
     ) -> None:
         self.request = request
         self.clients = clients
         self.clock = clock
         self.initial_context = _with_runtime_configuration(request)
-        self.capture = Capture(request.checkpoint.gathered_context, usage_ledger, clock, request.checkpoint.tool_state)
+        self.capture = Capture(
+            request.checkpoint.gathered_context,
+            usage_ledger,
+            clock,
+            request.checkpoint.tool_state,
+            LiveText(text_sink),
+        )
         self.outstanding = Outstanding()
         self.transcript = Transcript(request.checkpoint.messages)
         self.stage = Stage(
@@ -147,6 +159,7 @@ class _Turn:
 
     async def run(self) -> None:
         """Enter the node, open, answer, end; or go on from where an earlier attempt was."""
+        self.capture.live.begin()
         entered = await self.stage.begin(self.progress.node_id)
         if self.progress.round is not None:
             await self._go_on(self.progress.round)

@@ -12,6 +12,7 @@ import structlog
 from worker.channel.envelope import CANCELLATIONS
 from worker.channel.publisher import Publisher
 from worker.channel.subscriber import Subscriber
+from worker.channel.text_stream import TextStreams
 from worker.engine.llm.clients import ProviderClients
 from worker.engine.process import prepare_process
 from worker.queue.doorbell import CeleryDoorbell
@@ -41,6 +42,7 @@ class WorkerRuntime:
         self._loop = LoopThread()
         self._database = Database(database_url, pool_size=settings.database_pool_size)
         self._publisher = Publisher(redis_url)
+        self._texts = TextStreams(redis_url)
         self._redis_url = redis_url
         self._doorbell = CeleryDoorbell(redis_url)
         self._leases = LeaseKeeper(
@@ -90,6 +92,7 @@ class WorkerRuntime:
             leases=self._leases,
             clients=self._clients,
             worker_name=self.name,
+            texts=self._texts,
         )
         self._cancellations = Subscriber(self._redis_url, pattern=CANCELLATIONS)
         self._stopping_cancelled = asyncio.create_task(stop_cancelled_turns(self._cancellations, self._executor))
@@ -105,5 +108,6 @@ class WorkerRuntime:
         await self._executor.drain()
         await self._dispatch.drain()
         await self._clients.close()
+        await self._texts.close()
         await self._publisher.close()
         await self._database.close()

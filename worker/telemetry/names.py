@@ -137,6 +137,9 @@ CHANNEL_LOST: Final = "channel.lost"
 CHANNEL_MESSAGE_UNREADABLE: Final = "channel.message_unreadable"
 """Somebody published something else on one of our channels."""
 
+TEXT_DROPPED: Final = "text.dropped"
+"""Redis did not take the text of running turns; those who read along miss some until their turn is over."""
+
 CHANNEL_PUBLISH_FAILED: Final = "channel.publish_failed"
 """Committed events could not be published now; a sweep will."""
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
+    from worker.channel.text_stream import TextStream, TextStreams
     from worker.conversation.event import TurnEvent
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.outcome import TurnOutcome
@@ -64,6 +65,9 @@ class Ending(Enum):
     GIVEN_BACK = "given back"
     LEASE_LOST = "lease lost"
     CANCELLED = "cancelled"
+
+
+_FINAL: Final = frozenset({Ending.COMPLETED, Ending.FAILED, Ending.CANCELLED})
 
 
 class WorkerLost(TurnWorkerError):
@@ -105,11 +109,12 @@ class _Stop(Enum):
 
 @dataclass(eq=False, slots=True)
 class _RunningAttempt:
-    """The engine at work on one attempt, the journal of it, and why it was stopped, if it was."""
+    """The engine at work on one attempt, the journal and the text of it, and why it was stopped, if it was."""
 
     turn_id: UUID
     task: asyncio.Task[tuple[LoadedTurn, TurnOutcome]] | None = None
     journal: TurnJournal | None = None
+    text: TextStream | None = None
     stopped: _Stop | None = None
 
     def stop(self, reason: _Stop) -> None:
@@ -133,12 +138,14 @@ class TurnExecutor:
         leases: LeaseKeeper,
         clients: ProviderClients,
         worker_name: str,
+        texts: TextStreams | None = None,
         fault_point: FaultPoint = no_fault,
     ) -> None:
         """Wire it up.
 
         Args:
             worker_name: Which process this is; stored with each turn it claims, for people to read.
+            texts: Where text goes while it is generated; None for nowhere.
             fault_point: Where tests interfere; see `worker.turns.fault_points`.
         """
         self._settings = settings
@@ -147,6 +154,7 @@ class TurnExecutor:
         self._leases = leases
         self._clients = clients
         self._worker_name = worker_name
+        self._texts = texts
         self._fault_point = fault_point
         self._loader = TurnLoader(settings, database)
         self._usage = UsageLedger(database)
@@ -219,13 +227,19 @@ class TurnExecutor:
     async def _run(self, claimed: ClaimedTurn) -> Ending:
         claimed_at = time.monotonic()
         running = _RunningAttempt(claimed.attempt.turn_id)
+        if self._texts is not None:
+            running.text = self._texts.of(
+                claimed.attempt.organization_id, claimed.attempt.turn_id, claimed.attempt.attempt
+            )
+        ending = None
         running.task = asyncio.get_running_loop().create_task(self._load_and_run(claimed, running))
         self._running.add(running)
         try:
             with self._leases.hold(claimed.attempt, running.lose):
                 (result,) = await asyncio.gather(running.task, return_exceptions=True)
                 await self._end_journal(running, completed=isinstance(result, tuple))
-                return await self._end(claimed, result, running.stopped, time.monotonic() - claimed_at)
+                ending = await self._end(claimed, result, running.stopped, time.monotonic() - claimed_at)
+                return ending
         except LeaseLost:
             log.warning(names.TURN_WRITE_REFUSED)
             return Ending.LEASE_LOST
@@ -233,6 +247,8 @@ class TurnExecutor:
             self._running.discard(running)
             if running.journal is not None:
                 running.journal.abandon()
+            if running.text is not None:
+                running.text.end(final=ending in _FINAL)
             self._usage.write(self._usage.take(claimed.attempt))
 
     async def _end_journal(self, running: _RunningAttempt, *, completed: bool) -> None:
@@ -297,6 +313,7 @@ class TurnExecutor:
             clients=self._clients,
             usage_ledger=self._usage.of(claimed.attempt),
             journal=running.journal,
+            text_sink=running.text,
         )
         return loaded, outcome
 

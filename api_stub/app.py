@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from api_stub import documentation, problems
-from api_stub.routes import control, credentials, events, health, recordings, sessions, tools, turns, workflows
+from api_stub.routes import control, credentials, events, health, recordings, sessions, text, tools, turns, workflows
 from api_stub.routes import problems as problem_pages
 from api_stub.services import Services
 from worker.settings import InvalidSettings
@@ -27,6 +27,7 @@ _ROUTERS = (
     turns.router,
     control.router,
     events.router,
+    text.router,
     recordings.router,
     tools.router,
     credentials.router,

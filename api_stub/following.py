@@ -7,6 +7,7 @@ only wakes: what is told is always read from PostgreSQL. A slow re-read covers a
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -40,10 +41,15 @@ _REREAD_SECONDS: Final = 10.0
 _REREAD_SECONDS_WITHOUT_NEWS: Final = 1.0
 
 
-async def wait_for_turn(services: Services, *, organization_id: UUID, turn_id: UUID, seconds: float) -> TurnView | None:
-    """The turn as soon as it has taken its final status, or as it is after `seconds`; None if there is no such turn."""
+async def wait_for_turn(
+    services: Services, *, organization_id: UUID, turn_id: UUID, seconds: float | None
+) -> TurnView | None:
+    """The turn as soon as it has taken its final status, or as it is after `seconds` or at the end of this process.
+
+    `seconds` None waits for as long as it takes. None is returned if there is no such turn.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + min(seconds, MAX_WAIT_SECONDS)
+    deadline = loop.time() + (math.inf if seconds is None else min(seconds, MAX_WAIT_SECONDS))
     async with services.subscriber.listen(turn_id) as listener:
         while True:
             async with services.database.statement() as connection:
@@ -55,22 +61,16 @@ async def wait_for_turn(services: Services, *, organization_id: UUID, turn_id: U
                 return turn
 
 
-class EventStream(StreamingResponse):
-    """Server-sent events of a session or a turn, until there will be no more or the client goes away."""
+class ServerSentEvents(StreamingResponse):
+    """Server-sent events, until there will be no more or the client goes away."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, services: Services, about: UUID, read: ReadLog, after: int) -> None:
-        """Prepare to stream.
-
-        Args:
-            about: the session or turn.
-            read: reads its log.
-            after: the last number that the client has.
-        """
+    def __init__(self, events: AsyncGenerator[str]) -> None:
+        """Prepare to stream these, each in the form in which it goes over the wire."""
         # Proxies must pass on each event as it comes.
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        self._events = _stream(services, about, read, after)
+        self._events = events
         super().__init__(self._events, headers=headers)
 
     async def stream_response(self, send: Send) -> None:
@@ -93,7 +93,14 @@ def show_event(event: EventView) -> dict[str, Any]:
     }
 
 
-async def _stream(services: Services, about: UUID, read: ReadLog, after: int) -> AsyncGenerator[str]:
+async def follow_log(services: Services, about: UUID, read: ReadLog, after: int) -> AsyncGenerator[str]:
+    """The events of a session or a turn, until there will be no more.
+
+    Args:
+        about: the session or turn.
+        read: reads its log.
+        after: the last number that the client has.
+    """
     async with services.subscriber.listen(about) as listener:
         while True:
             try:

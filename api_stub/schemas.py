@@ -147,6 +147,18 @@ class Event(_Answer):
     created_at: datetime
 
 
+class TextUpdate(_Answer):
+    """More of what the assistant says in a turn: up to `offset` all stands, from there on it is `text`."""
+
+    type: Literal["text", "reset", "end"] = Field(
+        description="`text`: more of it. `reset`: what was beyond `offset` is void. `end`: the turn is over, `text` is all."
+    )
+    offset: int = Field(description="A number of characters.")
+    text: str
+    status: str | None = Field(default=None, description="Of the turn, once it is over.")
+    error: TurnError | None = Field(default=None, description="Why the turn was not answered, once it is over.")
+
+
 class EventPage(_Answer):
     """A piece of a log."""
 

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from worker.channel.publisher import Publisher
 from worker.channel.subscriber import Subscriber
+from worker.channel.text_reader import TextReader
 from worker.queue.doorbell import CeleryDoorbell
 from worker.storage.database import Database
 from worker.storage.migrate import SchemaRevisions, schema_revisions
@@ -37,6 +38,7 @@ class Services:
     database: Database
     dispatch: Dispatch
     subscriber: Subscriber
+    texts: TextReader
     vault: Vault
     schema_revisions: SchemaRevisions
 
@@ -58,13 +60,15 @@ class Services:
             stack.push_async_callback(publisher.close)
             subscriber = Subscriber(redis_url)
             stack.push_async_callback(subscriber.close)
+            texts = TextReader(redis_url)
+            stack.push_async_callback(texts.close)
             if doorbell is None:
                 doorbell = stack.enter_context(closing(CeleryDoorbell(redis_url)))
             dispatch = Dispatch(database, publisher, doorbell)
             stack.push_async_callback(dispatch.drain)
             await subscriber.start()
             revisions = await asyncio.to_thread(schema_revisions)
-            yield cls(settings, database, dispatch, subscriber, Vault(settings.secret_key), revisions)
+            yield cls(settings, database, dispatch, subscriber, texts, Vault(settings.secret_key), revisions)
 
 
 # A coroutine, though it awaits nothing: FastAPI would run a plain function in a thread, for every request.

@@ -30,6 +30,7 @@ from api_stub.client.errors import (
     RedisUnreachable,
     TurnUnfinished,
 )
+from api_stub.client.streams import TextProgress
 from api_stub.schemas import (
     CreatedSession,
     Credential,
@@ -73,6 +74,7 @@ __all__ = [
     "RedisUnreachable",
     "Session",
     "SessionPage",
+    "TextProgress",
     "Tool",
     "ToolPage",
     "Turn",

@@ -13,7 +13,7 @@ import httpx
 from api_stub.client import calls, flows
 from api_stub.client.errors import ApiUnavailable
 from api_stub.client.flows import Pause
-from api_stub.client.streams import SILENCE_SECONDS, Stream
+from api_stub.client.streams import SILENCE_SECONDS, EventStream, TextStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from api_stub.client.calls import Call
     from api_stub.client.flows import Flow
     from api_stub.client.news import Follower
+    from api_stub.client.streams import Stream, TextProgress
     from api_stub.schemas import Event, Turn
 
 P = ParamSpec("P")
@@ -118,7 +119,7 @@ class AsyncTurnWorkerClient:
             RedisUnreachable: when the first connection to Redis fails.
         """
         if redis_url is None:
-            stream = Stream(calls.events_path(session_id, turn_id), after, self._retries)
+            stream = EventStream(calls.events_path(session_id, turn_id), after, self._retries)
             async with aclosing(self._stream(stream)) as events:
                 yield events
             return
@@ -129,6 +130,23 @@ class AsyncTurnWorkerClient:
             await news.open()
             async with aclosing(self._news(news, follower)) as events:
                 yield events
+
+    async def stream_text(self, turn_id: UUID | str) -> AsyncGenerator[TextProgress]:
+        """Read what the assistant says in a turn while it says it, until the turn is over.
+
+        ```python
+        async for said in client.stream_text(turn.id):
+            print(said.new, end="", flush=True)
+        ```
+
+        Each step has all the `text` so far and what is `new` of it; at `reset` show `text` anew. The last one has the
+        turn's status: `said.update.status`.
+        """
+        async with aclosing(self._stream(TextStream(calls.text_path(turn_id), self._retries))) as steps:
+            async for said in steps:
+                yield said
+                if said.update.type == "end":
+                    return
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -168,7 +186,7 @@ class AsyncTurnWorkerClient:
             timeout=self._timeout_seconds + call.patience_seconds,
         )
 
-    async def _stream(self, stream: Stream) -> AsyncGenerator[Event]:
+    async def _stream(self, stream: Stream[T]) -> AsyncGenerator[T]:
         timeout = httpx.Timeout(self._timeout_seconds, read=SILENCE_SECONDS)
         while True:
             failure: httpx.TransportError | ApiUnavailable | None = None

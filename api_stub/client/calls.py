@@ -328,6 +328,11 @@ def events_path(session_id: UUID | str | None, turn_id: UUID | str | None) -> st
     return f"/v1/turns/{turn_id}/events" if session_id is None else f"/v1/sessions/{session_id}/events"
 
 
+def text_path(turn_id: UUID | str) -> str:
+    """Where a turn's text is while it is generated."""
+    return f"/v1/turns/{turn_id}/text"
+
+
 def _post(path: str, answer: TypeAdapter[T], body: Mapping[str, Any], idempotency_key: str | None) -> Call[T]:
     return Call("POST", path, answer, json=body, headers={"Idempotency-Key": idempotency_key or str(uuid4())})
 

@@ -11,7 +11,7 @@ from api_stub import schemas
 from api_stub.answers import respond
 from api_stub.auth import OrganizationId
 from api_stub.documentation import answers
-from api_stub.following import PAGE_SIZE, EventStream, show_event
+from api_stub.following import PAGE_SIZE, ServerSentEvents, follow_log, show_event
 from api_stub.paging import Limit
 from api_stub.problems import Problem
 from api_stub.services import Shared
@@ -105,4 +105,4 @@ async def _answer(
         return respond({"data": events, "revision": log.revision, "finished": log.finished})
     if log.finished and not log.events:
         return Response(status_code=204)
-    return EventStream(services, about, read, after)
+    return ServerSentEvents(follow_log(services, about, read, after))

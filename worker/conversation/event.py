@@ -27,6 +27,20 @@ RECORDING_MISSING = "recording_missing"
 TOOLS_UNAVAILABLE = "tools_unavailable"
 """A server could not be asked for its tools, or lacks some that a node names. Payload: `server`, `message`."""
 
+VARIABLES_EXTRACTED = "variables_extracted"
+"""A node was left, or the session ends on it, and the model was asked for its variables. Payload: `node_id`, `node_name`,
+`variables` (what it knew, by name), `unknown` (names) and `rejected` (`name`, `value` as JSON text, `reason`)."""
+
+VARIABLE_EXTRACTION_FAILED = "variable_extraction_failed"
+"""That came to nothing; the conversation goes on without. Payload: `node_id`, `node_name`, `code`, `message`."""
+
+CONTEXT_COMPACTED = "context_compacted"
+"""What was said before this turn was replaced by a summary. Payload: `messages` (how many), `characters_before`,
+`characters_after`."""
+
+CONTEXT_COMPACTION_FAILED = "context_compaction_failed"
+"""That came to nothing; the whole context is kept. Payload: `code`, `message`."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnEvent:
@@ -117,3 +131,50 @@ def recording_missing(created_at: datetime, *, recording_id: str) -> TurnEvent:
 def tools_unavailable(created_at: datetime, *, server: str, message: str) -> TurnEvent:
     """Tools that a node should carry are not there; the conversation goes on without them."""
     return TurnEvent(TOOLS_UNAVAILABLE, created_at, {"server": server, "message": message})
+
+
+def variables_extracted(
+    created_at: datetime,
+    *,
+    node: ConversationNode,
+    variables: dict[str, JsonValue],
+    unknown: list[str],
+    rejected: list[dict[str, str]],
+) -> TurnEvent:
+    """The model was asked for a node's variables."""
+    return TurnEvent(
+        VARIABLES_EXTRACTED,
+        created_at,
+        {
+            "node_id": node.id,
+            "node_name": node.name,
+            "variables": variables,
+            "unknown": [*unknown],
+            "rejected": [{**entry} for entry in rejected],
+        },
+    )
+
+
+def variable_extraction_failed(created_at: datetime, *, node: ConversationNode, code: str, message: str) -> TurnEvent:
+    """A node's variables could not be extracted."""
+    return TurnEvent(
+        VARIABLE_EXTRACTION_FAILED,
+        created_at,
+        {"node_id": node.id, "node_name": node.name, "code": code, "message": message},
+    )
+
+
+def context_compacted(
+    created_at: datetime, *, messages: int, characters_before: int, characters_after: int
+) -> TurnEvent:
+    """The older context was replaced by a summary."""
+    return TurnEvent(
+        CONTEXT_COMPACTED,
+        created_at,
+        {"messages": messages, "characters_before": characters_before, "characters_after": characters_after},
+    )
+
+
+def context_compaction_failed(created_at: datetime, *, code: str, message: str) -> TurnEvent:
+    """The older context could not be summarised."""
+    return TurnEvent(CONTEXT_COMPACTION_FAILED, created_at, {"code": code, "message": message})

@@ -61,6 +61,7 @@ class TurnRequest:
         model: The language model; None when none is configured.
         time_limit_seconds: Limit of the whole attempt.
         max_llm_calls: How many LLM calls the attempt may make: a bound on models that call tools without an end.
+        compact_context: Whether the older context is summarised after a transition.
         retry_root_id: The first of the turns that retry one another; None when the turn retries no other.
     """
 
@@ -75,6 +76,7 @@ class TurnRequest:
     model: ResolvedModel | None = None
     time_limit_seconds: float = 60.0
     max_llm_calls: int = 25
+    compact_context: bool = False
     retry_root_id: UUID | None = None
 
     @property

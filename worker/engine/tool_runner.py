@@ -13,7 +13,7 @@ from worker.engine.tools.tool import ToolInvocation, ToolResult, idempotency_key
 from worker.telemetry import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -45,7 +45,16 @@ def error_result(message: str) -> dict[str, JsonValue]:
 
 
 class ToolRunner:
-    """Knows what the calls of the latest reply mean on the node they were made from, and answers them."""
+    """Knows what the calls of the latest reply mean on the node they were made from, and answers them.
+
+    Args:
+        stage: Where the conversation stands.
+        capture: Where the effects of the calls go.
+        recorder: Writes the steps down.
+        clock: The current time, with its zone.
+        idempotency_root: What the idempotency keys derive from.
+        before_leaving: Awaited before a node is left, with the results that the calls of the reply have so far.
+    """
 
     def __init__(
         self,
@@ -54,12 +63,15 @@ class ToolRunner:
         recorder: Recorder,
         clock: Callable[[], datetime],
         idempotency_root: UUID,
+        *,
+        before_leaving: Callable[[Mapping[str, JsonValue]], Awaitable[None]],
     ) -> None:
         self._stage = stage
         self._capture = capture
         self._recorder = recorder
         self._clock = clock
         self._idempotency_root = idempotency_root
+        self._before_leaving = before_leaving
         self._round: Round | None = None
 
     async def begin(self, calls: Sequence[ToolCall], *, number: int, closing: bool) -> Round:
@@ -142,6 +154,7 @@ class ToolRunner:
         if self._capture.end_reason is not None:
             return error_result("Another tool of the same reply ended the conversation.")
         try:
+            await self._before_leaving(current.results)
             await self._stage.move(self._stage.view.transitions[call.name])
         except Exception:
             log.warning(names.TRANSITION_FAILED, transition=call.name, exc_info=True)

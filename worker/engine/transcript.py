@@ -18,7 +18,7 @@ from worker.engine.llm.reply import portable
 from worker.engine.prompts import NEUTRAL_USER_MESSAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
     from pydantic import JsonValue
@@ -49,8 +49,7 @@ class Transcript:
     def add_tool_results(self, results: Iterable[tuple[str, JsonValue]]) -> None:
         """The tools that a reply called answered: the id and the result of each call, in the order of the calls."""
         for call_id, result in results:
-            content = json.dumps(result, ensure_ascii=False)
-            self._messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
+            self._messages.append(_tool_result(call_id, result))
         self._journalled = len(self._messages)
 
     def replace(self, messages: Sequence[Message]) -> None:
@@ -63,6 +62,10 @@ class Transcript:
         change = self._replaced, self._messages[0 if self._replaced else self._journalled :]
         self._replaced, self._journalled = False, len(self._messages)
         return change
+
+    def so_far(self, results: Mapping[str, JsonValue]) -> list[Message]:
+        """The messages, with results of calls that are to follow once every call of the reply has its own."""
+        return [*self._messages, *(_tool_result(call_id, result) for call_id, result in results.items())]
 
     def request(self, provider_id: str, tools: ToolsSchema) -> LLMContext:
         """Make the context of one request: a list of its own, so that nothing done to it reaches the transcript.
@@ -98,6 +101,10 @@ class Transcript:
                 f"The conversation holds tool calls without a result, or results without a call: {', '.join(unpaired)}. "
                 "Start the session again, or fork it from an earlier turn."
             )
+
+
+def _tool_result(tool_call_id: str, result: JsonValue) -> Message:
+    return {"role": "tool", "tool_call_id": tool_call_id, "content": json.dumps(result, ensure_ascii=False)}
 
 
 def _for_provider(message: Message, provider_id: str) -> list[Any]:

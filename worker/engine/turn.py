@@ -6,11 +6,13 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from worker.conversation import event
 from worker.engine.aggregator import ReplyAggregator
 from worker.engine.capture import Capture
+from worker.engine.compaction import Compaction, has_moved
+from worker.engine.extraction import Extraction
 from worker.engine.failures import BlankUserMessage, LLMNotConfigured, TurnFailed, TurnTimeout
 from worker.engine.live_text import LiveText
 from worker.engine.llm.calls import LLMCalls
@@ -22,6 +24,7 @@ from worker.engine.pipeline import running_pipeline
 from worker.engine.recorder import Recorder
 from worker.engine.recordings import RecordedSpeech
 from worker.engine.replay import replay
+from worker.engine.side_question import SideQuestions
 from worker.engine.tool_runner import ToolRunner
 from worker.engine.transcript import Transcript
 from worker.workflow.definition import StartCallNode
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from pipecat.frames.frames import Frame
     from pipecat.pipeline.worker import PipelineWorker
+    from pipecat.services.llm_service import LLMService
     from pydantic import JsonValue
 
     from worker.engine.journal import Journal
@@ -155,6 +159,7 @@ class _Turn:
             node_id=self.progress.node_id,
             heard=len(request.user_messages),
         )
+        self.deadline = asyncio.get_running_loop().time() + request.time_limit_seconds
         self.ended = False
 
     async def run(self) -> None:
@@ -169,10 +174,8 @@ class _Turn:
                 self.transcript.add_user(text)
             if self.request.user_messages or not greeted:
                 await self._answer(self._model())
-        if self.capture.end_reason is not None:
-            self._end(self.capture.end_reason)
-        elif self.stage.view.ends_session:
-            self._end(END_NODE_REASON)
+        if (reason := self._end_reason()) is not None:
+            self._end(reason)
 
     def outcome(self) -> TurnOutcome:
         """What the turn came to."""
@@ -222,6 +225,8 @@ class _Turn:
         over = begun.closing or self.capture.end_reason is not None
         if unheard or not over:
             await self._answer(self._model())
+        elif self.request.model is not None:
+            await self._answer(self.request.model, None)
 
     def _model(self) -> ResolvedModel:
         if self.request.model is None:
@@ -231,9 +236,14 @@ class _Turn:
         return self.request.model
 
     async def _answer(
-        self, model: ResolvedModel, first: Callable[[ReplyAggregator], Frame] = ReplyAggregator.request
+        self, model: ResolvedModel, first: Callable[[ReplyAggregator], Frame] | None = ReplyAggregator.request
     ) -> None:
-        """Let the model and its tools take turns until there is nothing more to do. `first` says how that begins."""
+        """Let the model and its tools take turns until there is nothing more to do, then learn from what was said.
+
+        Args:
+            model: The model.
+            first: How that begins; None when it is over already.
+        """
         async with self.clients.lend(model) as (provider, client):
             calls = LLMCalls(
                 processor=provider.processor,
@@ -246,23 +256,52 @@ class _Turn:
                 made=self.progress.replies,
             )
             async with aclosing(calls):
-                llm = provider.service(client, model, calls, self.stage.view.system_prompt)
-                aggregator = ReplyAggregator(
-                    llm=llm,
-                    calls=calls,
-                    provider_id=provider.message_id,
-                    stage=self.stage,
-                    transcript=self.transcript,
-                    tools=ToolRunner(
-                        self.stage, self.capture, self.recorder, self.clock, self.request.idempotency_root
-                    ),
-                    capture=self.capture,
-                    outstanding=self.outstanding,
-                    clock=self.clock,
+                questions = SideQuestions(
+                    lambda prompt: provider.service(client, model, calls, prompt, cache_prompt=False),
+                    self.outstanding,
+                    self._seconds_left,
                 )
-                async with running_pipeline(llm, aggregator, self.outstanding) as pipeline:
-                    await pipeline.queue_frame(first(aggregator))
-                    await self._finished(pipeline)
+                extraction = Extraction(questions, self.stage.render, self.capture, self.clock)
+                if first is not None:
+                    llm = provider.service(client, model, calls, self.stage.view.system_prompt)
+                    aggregator = self._aggregator(llm, calls, provider.message_id, extraction)
+                    async with running_pipeline(llm, aggregator, self.outstanding) as pipeline:
+                        await pipeline.queue_frame(first(aggregator))
+                        await self._finished(pipeline)
+                await self._look_back(extraction, Compaction(questions, self.capture, self.clock))
+
+    def _aggregator(
+        self, llm: LLMService[Any], calls: LLMCalls, provider_id: str, extraction: Extraction
+    ) -> ReplyAggregator:
+        tools = ToolRunner(
+            self.stage,
+            self.capture,
+            self.recorder,
+            self.clock,
+            self.request.idempotency_root,
+            before_leaving=lambda results: extraction.run(self.stage.view.node, self.transcript.so_far(results)),
+        )
+        return ReplyAggregator(
+            llm=llm,
+            calls=calls,
+            provider_id=provider_id,
+            stage=self.stage,
+            transcript=self.transcript,
+            tools=tools,
+            capture=self.capture,
+            outstanding=self.outstanding,
+            clock=self.clock,
+        )
+
+    async def _look_back(self, extraction: Extraction, compaction: Compaction) -> None:
+        """Learn from a conversation that is over, or keep the context of one that goes on small."""
+        if self._end_reason() is not None:
+            await extraction.run(self.stage.view.node, self.transcript.finished())
+        elif self.request.compact_context and has_moved(self.capture.events):
+            older = self.request.checkpoint.messages
+            summary = await compaction.run(older)
+            if summary is not None:
+                self.transcript.replace([summary, *self.transcript.finished()[len(older) :]])
 
     async def _finished(self, pipeline: PipelineWorker) -> None:
         """Wait until nothing is outstanding and a flush has confirmed that nothing was on its way either."""
@@ -273,6 +312,15 @@ class _Turn:
             if not await pipeline.flush_pipeline():
                 begun = -1
         await self.outstanding.settled()
+
+    def _end_reason(self) -> str | None:
+        """Why the session is over; None when it goes on."""
+        if self.capture.end_reason is not None:
+            return self.capture.end_reason
+        return END_NODE_REASON if self.stage.view.ends_session else None
+
+    def _seconds_left(self) -> float:
+        return max(0.0, self.deadline - asyncio.get_running_loop().time())
 
     def _end(self, reason: str) -> None:
         """End the session: its disposition is what the conversation set, or else the reason."""

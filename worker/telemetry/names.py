@@ -92,6 +92,9 @@ TOOL_FAILED: Final = "tool.failed"
 TRANSITION_FAILED: Final = "transition.failed"
 """A transition raised an error, which the line has; the conversation stays on its node and the turn went on."""
 
+SIDE_QUESTION_DEFECT: Final = "side_question.defect"
+"""An extraction or a compaction ran into a defect of this program, which the line has; the turn went on without."""
+
 # Leases
 
 LEASE_LOST: Final = "lease.lost"

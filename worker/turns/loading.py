@@ -78,6 +78,7 @@ class TurnLoader:
                 user_messages=tuple(message["text"] for message in claimed.user_messages),
                 initial_context=claimed.initial_context,
                 model=model,
+                compact_context=definition.workflow_configurations.context_compaction_enabled,
                 time_limit_seconds=min(self._time_limit_seconds, claimed.seconds_to_deadline),
             ),
             steps=await self._steps(attempt) if attempt.attempt > 1 else (),

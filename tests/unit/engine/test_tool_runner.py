@@ -21,6 +21,8 @@ from worker.workflow.definition import WorkflowDefinition
 from worker.workflow.graph import WorkflowGraph
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import JsonValue
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
@@ -48,7 +50,12 @@ async def runner() -> tuple[ToolRunner, Capture]:
         node_id="start",
         heard=1,
     )
-    return ToolRunner(stage, capture, recorder, lambda: NOW, UUID(int=1)), capture
+
+    async def before_leaving(results: Mapping[str, JsonValue]) -> None:
+        """Nothing is to be learned before the node is left."""
+
+    tools = ToolRunner(stage, capture, recorder, lambda: NOW, UUID(int=1), before_leaving=before_leaving)
+    return tools, capture
 
 
 async def answer(tools: ToolRunner, call_id: str) -> JsonValue:

@@ -68,14 +68,20 @@ class AnthropicProvider:
         )
 
     def service(
-        self, client: anthropic.AsyncAnthropic, model: ResolvedModel, calls: LLMCalls, system_prompt: str
+        self,
+        client: anthropic.AsyncAnthropic,
+        model: ResolvedModel,
+        calls: LLMCalls,
+        system_prompt: str,
+        *,
+        cache_prompt: bool = True,
     ) -> LLMService[Any]:
         """Create pipecat's service for one turn."""
         check_parameters(model.parameters)
         settings = AnthropicLLMService.Settings(
             model=model.model,
             system_instruction=system_prompt or None,
-            enable_prompt_caching=True,
+            enable_prompt_caching=cache_prompt,
             extra={
                 **{name: value for name, value in model.parameters.items() if name in _SEEN_BY_PIPECAT},
                 "extra_body": {name: value for name, value in model.parameters.items() if name not in _SEEN_BY_PIPECAT},

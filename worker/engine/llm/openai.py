@@ -74,7 +74,13 @@ class OpenAIProvider:
         return client
 
     def service(
-        self, client: openai.AsyncOpenAI, model: ResolvedModel, calls: LLMCalls, system_prompt: str
+        self,
+        client: openai.AsyncOpenAI,
+        model: ResolvedModel,
+        calls: LLMCalls,
+        system_prompt: str,
+        *,
+        cache_prompt: bool = True,  # noqa: ARG002 -- OpenAI decides that itself, at no cost
     ) -> LLMService[Any]:
         """Create pipecat's service for one turn."""
         check_parameters(model.parameters)

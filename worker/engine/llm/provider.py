@@ -58,8 +58,19 @@ class Provider(Protocol):
         """
         ...
 
-    def service(self, client: Any, model: ResolvedModel, calls: LLMCalls, system_prompt: str) -> LLMService[Any]:
+    def service(
+        self, client: Any, model: ResolvedModel, calls: LLMCalls, system_prompt: str, *, cache_prompt: bool = True
+    ) -> LLMService[Any]:
         """Create pipecat's service for one turn, its calls made through `calls`.
+
+        Args:
+            client: The SDK's client.
+            model: The model to call.
+            calls: The calls of the attempt. The service's own streams go through `calls.stream`; what its
+                `run_inference` asks goes through `calls.ask`.
+            system_prompt: What the model is told before anything else.
+            cache_prompt: Whether the provider is asked to keep the prompt for the next request. It costs extra, for
+                nothing if the request is the only one of its kind.
 
         Raises:
             InvalidModelParameters: The parameters name what is not theirs to say.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 from unicodedata import category
 
@@ -10,9 +11,11 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
     StringConstraints,
+    Tag,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -20,6 +23,7 @@ from pydantic import (
 
 from api_stub.problems import Problem, describe, invalid_request
 from worker.conversation.greeting_override import greeting_override
+from worker.conversation.user_message import Image, UserMessage
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,6 +35,7 @@ MAX_CONTEXT_BYTES: Final = 262_144
 MAX_NAME_CHARS: Final = 255
 MAX_MESSAGES: Final = 50
 MAX_PRIORITY: Final = 10
+MAX_IMAGES: Final = 20
 
 
 def one_line(value: str) -> str:
@@ -149,16 +154,78 @@ class CreateSession(Body):
     metadata: Metadata = Field(default_factory=dict)
 
 
+class ImageBody(Body):
+    """A picture: its address, or itself."""
+
+    url: str | None = Field(
+        default=None, max_length=2_048, description="An http or https address that the model's provider can fetch."
+    )
+    media_type: Literal["image/jpeg", "image/png", "image/gif", "image/webp"] | None = Field(
+        default=None, description="What kind of picture `data` is."
+    )
+    data: str | None = Field(default=None, description="The picture in base64. It counts into the size of the body.")
+
+    @model_validator(mode="after")
+    def _is_one_picture(self) -> Self:
+        by_address = self.url is not None and self.media_type is None and self.data is None
+        as_it_is = self.url is None and self.media_type is not None and self.data is not None
+        if not by_address and not as_it_is:
+            raise ValueError("Give either `url`, or `media_type` and `data`.")
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise ValueError("`url` must begin with http:// or https://.")
+        try:
+            decoded = b64decode(self.data or "", validate=True)
+        except ValueError:
+            raise ValueError("`data` is not base64.") from None
+        if as_it_is and not decoded:
+            raise ValueError("`data` is empty.")
+        return self
+
+
+class UserMessageBody(Body):
+    """One message with what is shown in it."""
+
+    text: UserText | None = None
+    images: Annotated[list[ImageBody], Field(min_length=1, max_length=MAX_IMAGES)] | None = None
+
+    @model_validator(mode="after")
+    def _says_or_shows_something(self) -> Self:
+        if self.text is None and self.images is None:
+            raise ValueError("Give `text`, `images`, or both.")
+        return self
+
+    @property
+    def user_message(self) -> UserMessage:
+        """The message."""
+        images = (Image(url=image.url, media_type=image.media_type, data=image.data) for image in self.images or ())
+        return UserMessage(self.text or "", tuple(images))
+
+
+def _message_tag(value: object) -> str:
+    return "<text>" if isinstance(value, str) else "<message>"
+
+
+Message = Annotated[
+    Annotated[UserText, Tag("<text>")] | Annotated[UserMessageBody, Tag("<message>")], Discriminator(_message_tag)
+]
+
+
 class EnqueueTurn(Body):
-    """What the user said: either one `text`, or several `messages` answered together."""
+    """What the user said: either one `text` and its `images`, or several `messages` answered together."""
 
     text: UserText | None = Field(
         default=None,
         description="What the user said: not blank, at most as long as TURN_WORKER_MAX_TEXT_CHARS allows.",
         examples=["I would like an appointment on Friday."],
     )
-    messages: Annotated[list[UserText], Field(min_length=1, max_length=MAX_MESSAGES)] | None = Field(
-        default=None, description=f"1 to {MAX_MESSAGES} texts, each as `text` is, in their order."
+    images: Annotated[list[ImageBody], Field(min_length=1, max_length=MAX_IMAGES)] | None = Field(
+        default=None,
+        description=f'1 to {MAX_IMAGES} pictures, each {{"url": "https://..."}} or '
+        '{"media_type": "image/png", "data": "<base64>"}.',
+    )
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)] | None = Field(
+        default=None,
+        description=f'1 to {MAX_MESSAGES} messages in their order, each a text or {{"text": "...", "images": [...]}}.',
     )
     external_id: ExternalId = None
     metadata: Metadata = Field(default_factory=dict)
@@ -167,14 +234,16 @@ class EnqueueTurn(Body):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if (self.text is None) == (self.messages is None):
-            raise ValueError("Give either `text` or `messages`.")
+        if (self.text is None and self.images is None) == (self.messages is None):
+            raise ValueError("Give either `text` (with `images` or without) or `messages`.")
         return self
 
     @property
-    def user_messages(self) -> list[str]:
-        """The texts, one or more."""
-        return [self.text] if self.text is not None else list(self.messages or ())
+    def user_messages(self) -> list[UserMessage]:
+        """The messages, one or more."""
+        if self.messages is None:
+            return [UserMessageBody(text=self.text, images=self.images).user_message]
+        return [UserMessage(said) if isinstance(said, str) else said.user_message for said in self.messages]
 
 
 class EndSession(Body):
@@ -237,7 +306,7 @@ def _path(document: Any, location: tuple[int | str, ...]) -> list[int | str]:
     path: list[int | str] = []
     for place, step in enumerate(location, 1):
         names_kind = isinstance(document, dict) and step not in document and place < len(location)
-        if step == "[key]" or names_kind:
+        if step in {"[key]", "<text>", "<message>"} or names_kind:
             continue
         path.append(step)
         document = _inside(document, step)

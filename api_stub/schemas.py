@@ -100,6 +100,11 @@ class Turn(_Answer):
     opening: bool = Field(description="The agent speaks first: there is no user message.")
     priority: int = Field(description="Among the turns of your organization that wait for a worker.")
     user_messages: list[str]
+    user_images: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="The images that came with them: `message` is the index in `user_messages`, then `url`, or `media_type` "
+        "and the size in `bytes`.",
+    )
     assistant_text: str | None = Field(description="The answer; null if there is none, or none yet.")
     error: TurnError | None = Field(
         description="Why a failed or cancelled turn was not answered; for a pending or running one, why its last attempt "

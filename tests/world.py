@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from worker.conversation.user_message import UserMessage
 from worker.storage.attempts import Completion, complete_turn, fail_turn, give_back_turn, retry_turn
 from worker.storage.cancel import cancel_turn
 from worker.storage.claim import Attempt, ClaimedTurn, claim_turn
@@ -89,7 +90,7 @@ class World:
                 connection,
                 organization_id=self.organization_id,
                 session_id=session_id,
-                user_messages=user_messages or ("Hi.",),
+                user_messages=[UserMessage(text) for text in user_messages or ("Hi.",)],
                 **values,
             )
 

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     default_model: str = Field(
         "claude-sonnet-5",
         min_length=1,
-        description="The model used when neither organization nor definition names one.",
+        description="The model of the provider `anthropic` when neither organization nor definition names one.",
     )
     data_dir: Path | None = Field(
         None, description="Where the embedded servers keep their data. Default: `~/.local/share/turn-worker`."

@@ -11,12 +11,14 @@ from api_stub import requests, schemas
 from api_stub.answers import Done, perform, respond
 from api_stub.auth import OrganizationId
 from api_stub.documentation import accepts, answers
+from api_stub.model_checks import model_problems
 from api_stub.paging import Cursor, Limit, cursor_of_time, read_time
 from api_stub.problems import Problem
 from api_stub.services import Shared
 from worker.storage import workflows as storage
 from worker.storage.organizations import get_settings
 from worker.storage.pins import pin_tools
+from worker.workflow.problem import InvalidWorkflow
 from worker.workflow.validation import definition_document, parse_definition
 from worker.workflow.web_address import AllowedHosts
 
@@ -45,9 +47,9 @@ async def create_workflow(request: Request, services: Shared, organization_id: O
     """Create a workflow from its first definition, which is checked as a whole."""
     body = await requests.read_body(request, services.settings.max_body_bytes)
     wanted = requests.parse(request, body, requests.CreateWorkflow, services.settings)
-    definition = await _checked(services, organization_id, wanted.definition)
 
     async def create(connection: AsyncConnection) -> Done:
+        definition = await _checked(connection, organization_id, wanted.definition)
         workflow_id = await storage.create_workflow(
             connection,
             organization_id=organization_id,
@@ -115,8 +117,8 @@ async def put_workflow(
     """Give a workflow its next definition. Sessions that exist keep theirs; new ones take the newest."""
     body = await requests.read_body(request, services.settings.max_body_bytes)
     wanted = requests.parse(request, body, requests.PutWorkflow, services.settings)
-    definition = await _checked(services, organization_id, wanted.definition)
     async with services.database.transaction() as connection:
+        definition = await _checked(connection, organization_id, wanted.definition)
         stored = await storage.put_definition(
             connection,
             organization_id=organization_id,
@@ -129,7 +131,17 @@ async def put_workflow(
     return respond(workflow, 201 if stored.created else 200)
 
 
-async def _checked(services: Shared, organization_id: UUID, definition: dict[str, JsonValue]) -> WorkflowDefinition:
-    async with services.database.statement() as connection:
-        settings = await get_settings(connection, organization_id=organization_id)
-    return parse_definition(definition, allowed_hosts=AllowedHosts.of(settings.allowed_hosts))
+async def _checked(
+    connection: AsyncConnection, organization_id: UUID, wanted: dict[str, JsonValue]
+) -> WorkflowDefinition:
+    """Read a definition and check it as a whole, with what it asks of its organization.
+
+    Raises:
+        InvalidWorkflow: It cannot be accepted; carries every problem.
+    """
+    settings = await get_settings(connection, organization_id=organization_id)
+    definition = parse_definition(wanted, allowed_hosts=AllowedHosts.of(settings.allowed_hosts))
+    problems = await model_problems(connection, organization_id=organization_id, definition=definition)
+    if problems:
+        raise InvalidWorkflow(tuple(problems))
+    return definition

@@ -26,6 +26,7 @@ import psutil
 from pydantic import SecretStr
 
 from worker.conversation.checkpoint import Checkpoint
+from worker.conversation.user_message import UserMessage
 from worker.engine.llm.clients import ProviderClients
 from worker.engine.process import prepare_process
 from worker.engine.request import ResolvedModel, TurnRequest
@@ -90,7 +91,7 @@ async def _measure(clients: ProviderClients, client: Any, model: ResolvedModel) 
                 attempt=1,
                 graph=graph,
                 checkpoint=Checkpoint(current_node_id="start"),
-                user_messages=(message,),
+                user_messages=(UserMessage(message),),
                 initial_context={"name": "Ada"},
                 model=model,
             ),

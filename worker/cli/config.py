@@ -12,20 +12,26 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from pydantic import ValidationError
 
-from worker.cli.options import assignments
+from worker.cli.options import assignments, json_option
 from worker.cli.servers import database_url, transaction
 from worker.cli.tables import moment
 from worker.errors import TurnWorkerError
 from worker.settings import environment_secret, load_settings
 from worker.storage.organizations import find_organization, set_model_defaults
 from worker.storage.secrets import SecretNotFound, Vault, delete_secret, list_secrets, put_secret
-from worker.workflow.model_configuration import ModelConfiguration, ModelOverrides, effective_configuration
+from worker.workflow.model_configuration import (
+    ModelConfiguration,
+    ModelOverrides,
+    configuration_problems,
+    effective_configuration,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from worker.storage.secrets import SecretName
 
+_UNUSABLE: Final = "These LLM defaults cannot be used:"
 _FIELDS: Final = tuple(ModelConfiguration.model_fields)
 
 
@@ -62,13 +68,21 @@ For example, an organization with a key of its own, which is then asked for:
 )
 @_organization
 @click.option(
-    "--provider", help="anthropic, openai, or another the workers have. A new one drops what was the old one's."
+    "--provider",
+    help="Such as anthropic or openai; a wrong one is told which there are. A new one drops what was the old one's.",
 )
 @click.option("--model", help="The provider's name of the model.")
 @click.option("--base-url", help="Another address of the provider's API. A new one drops the API key.")
 @click.option("--api-key-secret", metavar="NAME", help="The name of the stored secret that is the API key.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of one reply.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="The sampling temperature.")
+@click.option("--effort", help="How much it thinks before it answers: minimal, low, medium, high or max.")
+@click.option(
+    "--fallback",
+    metavar="JSON",
+    help='What to call when this model fails for good or is overloaded, e.g. {"model": "..."} or with "provider", '
+    '"api_key": {"secret": "NAME"}.',
+)
 @click.option(
     "--parameter",
     "parameters",
@@ -89,6 +103,8 @@ def set_config(
     api_key_secret: str | None,
     max_tokens: int | None,
     temperature: float | None,
+    effort: str | None,
+    fallback: str | None,
     parameters: tuple[str, ...],
     unset: tuple[str, ...],
     secret: str | None,
@@ -108,6 +124,8 @@ def set_config(
         "api_key": None if api_key_secret is None else {"secret": api_key_secret},
         "max_tokens": max_tokens,
         "temperature": temperature,
+        "effort": effort,
+        "fallback": None if fallback is None else json_option(fallback, "--fallback"),
         "parameters": assignments(parameters, "--parameter"),
     }
     changes = {name: value for name, value in given.items() if value not in (None, {})}
@@ -159,7 +177,9 @@ def _changed(
         )
     except ValidationError as error:
         problems = [f"  {'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise InvalidConfiguration("\n".join(["These LLM defaults cannot be used:", *problems])) from None
+        raise InvalidConfiguration("\n".join([_UNUSABLE, *problems])) from None
+    if unusable := [f"  {field}: {message}" for field, message in configuration_problems(changed)]:
+        raise InvalidConfiguration("\n".join([_UNUSABLE, *unusable]))
     document = changed.model_dump(mode="json", exclude_none=True)
     if not document["parameters"]:
         del document["parameters"]

@@ -58,3 +58,18 @@ def assignments(values: Iterable[str], option: str) -> dict[str, Any]:
         except json.JSONDecodeError:
             result[name] = value
     return result
+
+
+def json_option(value: str, option: str) -> dict[str, Any]:
+    """The JSON object that an option was given.
+
+    Raises:
+        click.BadParameter: it is none.
+    """
+    try:
+        document = json.loads(value)
+    except json.JSONDecodeError as error:
+        raise click.BadParameter(f"{value!r} is not JSON: {error}.", param_hint=option) from None
+    if not isinstance(document, dict):
+        raise click.BadParameter(f"{value!r} is not a JSON object.", param_hint=option)
+    return document

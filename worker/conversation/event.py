@@ -41,6 +41,9 @@ CONTEXT_COMPACTED = "context_compacted"
 CONTEXT_COMPACTION_FAILED = "context_compaction_failed"
 """That came to nothing; the whole context is kept. Payload: `code`, `message`."""
 
+MODEL_FALLBACK = "model_fallback"
+"""The model failed and another was asked in its place. Payload: `code`, `message`, `llm_provider`, `llm_model`."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnEvent:
@@ -178,3 +181,14 @@ def context_compacted(
 def context_compaction_failed(created_at: datetime, *, code: str, message: str) -> TurnEvent:
     """The older context could not be summarised."""
     return TurnEvent(CONTEXT_COMPACTION_FAILED, created_at, {"code": code, "message": message})
+
+
+def model_fallback(created_at: datetime, *, code: str, message: str, llm_provider: str, llm_model: str) -> TurnEvent:
+    """The model failed with this code and message, and the one that is named was asked in its place."""
+    payload: dict[str, JsonValue] = {
+        "code": code,
+        "message": message,
+        "llm_provider": llm_provider,
+        "llm_model": llm_model,
+    }
+    return TurnEvent(MODEL_FALLBACK, created_at, payload)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pipecat.services.llm_service import LLMService
+    from pydantic import JsonValue
 
     from worker.engine.capture import Capture
     from worker.engine.llm.calls import LLMCalls
@@ -79,7 +80,7 @@ class ReplyAggregator(FrameProcessor):
         self._clock = clock
         self._told: NodeView = stage.view
         self._text: list[str] = []
-        self._unheard: Sequence[str] = ()
+        self._unheard: Sequence[JsonValue] = ()
         self._round: Round | None = None
         self._awaited: dict[str, str] = {}
         llm.register_function(None, tools.handle)
@@ -89,7 +90,7 @@ class ReplyAggregator(FrameProcessor):
         self._outstanding.begin(_REQUEST)
         return LLMContextFrame(self._transcript.request(self._provider_id, self._stage.view.schema))
 
-    def resume(self, begun: Round, unheard: Sequence[str]) -> Frame:
+    def resume(self, begun: Round, unheard: Sequence[JsonValue]) -> Frame:
         """What lets the turn go on with tool calls that an earlier attempt began.
 
         Args:
@@ -169,8 +170,8 @@ class ReplyAggregator(FrameProcessor):
             self._transcript.add_tool_results(self._round.ordered_results)
             over = self._round.closing or self._capture.end_reason is not None
             if self._unheard or not over:
-                for text in self._unheard:
-                    self._transcript.add_user(text)
+                for content in self._unheard:
+                    self._transcript.add_user(content)
                 self._unheard = ()
                 await self._ask_again()
         self._outstanding.end(name)

@@ -22,7 +22,10 @@ class TurnFailed(TurnWorkerError):
     Attributes:
         events: What happened before it failed, closed by its `execution_error`.
         usage: What the attempt used all the same: it is paid for.
+        another_model_may_help: Whether the same turn may succeed at once with another model.
     """
+
+    another_model_may_help: ClassVar[bool] = False
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
@@ -97,54 +100,63 @@ class LLMNotConfigured(PermanentFailure):
     """The turn needs a language model and none, or none with a key, is configured."""
 
     code: ClassVar[str] = "llm_not_configured"
+    another_model_may_help: ClassVar[bool] = True
 
 
 class UnknownLLMProvider(PermanentFailure):
     """The configured provider is none that this release knows."""
 
     code: ClassVar[str] = "llm_provider_unknown"
+    another_model_may_help: ClassVar[bool] = True
 
 
 class InvalidModelParameters(PermanentFailure):
     """The configured `parameters` name what is the engine's to say."""
 
     code: ClassVar[str] = "llm_invalid_parameters"
+    another_model_may_help: ClassVar[bool] = True
 
 
 class LLMAuthenticationFailed(PermanentFailure):
     """The provider does not accept the key."""
 
     code: ClassVar[str] = "llm_authentication_failed"
+    another_model_may_help: ClassVar[bool] = True
 
 
 class LLMPermissionDenied(PermanentFailure):
     """The key is accepted but may not do this."""
 
     code: ClassVar[str] = "llm_permission_denied"
+    another_model_may_help: ClassVar[bool] = True
 
 
 class LLMNotFound(PermanentFailure):
     """The provider has no such model, or the base URL leads to no such API."""
 
     code: ClassVar[str] = "llm_not_found"
+    another_model_may_help: ClassVar[bool] = True
 
 
 class LLMRequestInvalid(PermanentFailure):
     """The provider refuses the request as it is."""
 
     code: ClassVar[str] = "llm_invalid_request"
+    another_model_may_help: ClassVar[bool] = True
 
 
 class LLMRequestTooLarge(PermanentFailure):
     """The conversation has outgrown what the provider or the model takes."""
 
     code: ClassVar[str] = "llm_request_too_large"
+    another_model_may_help: ClassVar[bool] = True
 
 
 class LLMQuotaExhausted(PermanentFailure):
     """The account at the provider has nothing left to spend."""
 
     code: ClassVar[str] = "llm_quota_exhausted"
+    another_model_may_help: ClassVar[bool] = True
 
 
 class LLMReplyCutShort(PermanentFailure):
@@ -169,6 +181,7 @@ class LLMOverloaded(TransientFailure):
     """The provider is overloaded."""
 
     code: ClassVar[str] = "llm_overloaded"
+    another_model_may_help: ClassVar[bool] = True
 
 
 class LLMUnavailable(TransientFailure):

@@ -47,6 +47,12 @@ class Outstanding:
             self._failure = failure
             self._settled.set()
 
+    def reset(self) -> None:
+        """Begin anew after a failure, with nothing outstanding."""
+        self._open.clear()
+        self._failure = None
+        self._settled.set()
+
     async def settled(self) -> None:
         """Wait until nothing is outstanding.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from worker.conversation.checkpoint import Checkpoint
     from worker.conversation.usage import LLMUsage
+    from worker.conversation.user_message import UserMessage
     from worker.workflow.graph import WorkflowGraph
     from worker.workflow.web_address import AllowedHosts
 
@@ -28,6 +29,8 @@ class ResolvedModel:
         base_url: Root of the provider's API; None for the provider's own.
         max_tokens: Most tokens of one reply; None for the provider's default.
         temperature: Sampling temperature; None for the provider's default.
+        effort: How much it may think before it answers; None for the provider's default.
+        prompt_caching: Whether the provider is asked to keep the prompt.
         parameters: Further parameters of the provider's request, passed on as they are.
         timeout_seconds: Longest silence of one LLM call, before its first word or between two.
         allowed_hosts: For a base URL that a tenant gave: the hosts it may lead to besides public addresses. None for an
@@ -40,6 +43,8 @@ class ResolvedModel:
     base_url: str | None = None
     max_tokens: int | None = None
     temperature: float | None = None
+    effort: str | None = None
+    prompt_caching: bool = True
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     timeout_seconds: float = 45.0
     allowed_hosts: AllowedHosts | None = None
@@ -59,6 +64,8 @@ class TurnRequest:
         user_messages: What the user said, oldest first. None at all means the opening turn, or "go on".
         initial_context: Values given when the session was created.
         model: The language model; None when none is configured.
+        fallback_model: What is asked when that one fails for good or is overloaded; None for nothing.
+        last_attempt: Whether a failure that may pass would fail the turn all the same: then the fallback is asked too.
         time_limit_seconds: Limit of the whole attempt.
         max_llm_calls: How many LLM calls the attempt may make: a bound on models that call tools without an end.
         compact_context: Whether the older context is summarised after a transition.
@@ -71,9 +78,11 @@ class TurnRequest:
     attempt: int
     graph: WorkflowGraph
     checkpoint: Checkpoint
-    user_messages: tuple[str, ...] = ()
+    user_messages: tuple[UserMessage, ...] = ()
     initial_context: Mapping[str, JsonValue] = field(default_factory=dict)
     model: ResolvedModel | None = None
+    fallback_model: ResolvedModel | None = None
+    last_attempt: bool = False
     time_limit_seconds: float = 60.0
     max_llm_calls: int = 25
     compact_context: bool = False

@@ -34,9 +34,9 @@ class Transcript:
         self._journalled = len(self._messages)
         self._replaced = False
 
-    def add_user(self, text: str) -> None:
-        """The user said something."""
-        self._messages.append({"role": "user", "content": text})
+    def add_user(self, content: JsonValue) -> None:
+        """The user said something: text, or parts of which some are images."""
+        self._messages.append({"role": "user", "content": content})
 
     def add_assistant(self, text: str) -> None:
         """The assistant said something without the model, such as a greeting."""

@@ -6,14 +6,15 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from worker.conversation import event
 from worker.engine.aggregator import ReplyAggregator
 from worker.engine.capture import Capture
 from worker.engine.compaction import Compaction, has_moved
 from worker.engine.extraction import Extraction
-from worker.engine.failures import BlankUserMessage, LLMNotConfigured, TurnFailed, TurnTimeout
+from worker.engine.failures import BlankUserMessage, LLMNotConfigured, TransientFailure, TurnFailed, TurnTimeout
 from worker.engine.live_text import LiveText
 from worker.engine.llm.calls import LLMCalls
 from worker.engine.llm.errors import classify
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 END_NODE_REASON: Final = "user_qualified"
 """Why a session ends that came to an end node: the conversation went all the way."""
+
+_First: TypeAlias = "Callable[[ReplyAggregator], Frame]"
 
 
 def utc_now() -> datetime:
@@ -160,6 +163,9 @@ class _Turn:
             heard=len(request.user_messages),
         )
         self.deadline = asyncio.get_running_loop().time() + request.time_limit_seconds
+        self.call_numbers = count(1)
+        self.replies = self.progress.replies
+        self.asked = False
         self.ended = False
 
     async def run(self) -> None:
@@ -170,10 +176,10 @@ class _Turn:
             await self._go_on(self.progress.round)
         else:
             greeted = entered and await self._greet()
-            for text in self._unheard():
-                self.transcript.add_user(text)
+            for content in self._unheard():
+                self.transcript.add_user(content)
             if self.request.user_messages or not greeted:
-                await self._answer(self._model())
+                await self._answer()
         if (reason := self._end_reason()) is not None:
             self._end(reason)
 
@@ -206,27 +212,28 @@ class _Turn:
             self.transcript.add_assistant(greeting)
         return bool(greeting)
 
-    def _unheard(self) -> list[str]:
-        """What the user said that has not come into the context yet."""
-        texts = [message.strip() for message in self.request.user_messages[self.progress.heard :]]
-        if not all(texts):
+    def _unheard(self) -> list[JsonValue]:
+        """The content of what the user said that has not come into the context yet."""
+        messages = self.request.user_messages[self.progress.heard :]
+        contents = [replace(message, text=message.text.strip()).content for message in messages]
+        if not all(contents):
             raise BlankUserMessage("A user message holds nothing but white space. Send text, or no message at all.")
-        return texts
+        return contents
 
     async def _go_on(self, begun: Round) -> None:
         """Finish the tool calls that an earlier attempt began, and what follows from them."""
         unheard = self._unheard()
         if begun.unanswered:
-            await self._answer(self._model(), lambda aggregator: aggregator.resume(begun, unheard))
+            await self._answer(lambda aggregator: aggregator.resume(begun, unheard))
             return
         self.transcript.add_tool_results(begun.ordered_results)
-        for text in unheard:
-            self.transcript.add_user(text)
+        for content in unheard:
+            self.transcript.add_user(content)
         over = begun.closing or self.capture.end_reason is not None
         if unheard or not over:
-            await self._answer(self._model())
+            await self._answer()
         elif self.request.model is not None:
-            await self._answer(self.request.model, None)
+            await self._answer(None)
 
     def _model(self) -> ResolvedModel:
         if self.request.model is None:
@@ -235,15 +242,35 @@ class _Turn:
             )
         return self.request.model
 
-    async def _answer(
-        self, model: ResolvedModel, first: Callable[[ReplyAggregator], Frame] | None = ReplyAggregator.request
-    ) -> None:
+    async def _answer(self, first: _First | None = ReplyAggregator.request) -> None:
         """Let the model and its tools take turns until there is nothing more to do, then learn from what was said.
 
         Args:
-            model: The model.
             first: How that begins; None when it is over already.
         """
+        try:
+            await self._converse(self._model(), first)
+        except TurnFailed as failure:
+            fallback = self.request.fallback_model
+            if fallback is None or not self._falls_back(failure):
+                raise
+            self.capture.events.append(
+                event.model_fallback(
+                    self.clock(),
+                    code=failure.code,
+                    message=str(failure),
+                    llm_provider=fallback.provider,
+                    llm_model=fallback.model,
+                )
+            )
+            # What the first model's calls and their tools came to stands; only its last, failed reply is asked for anew.
+            self.outstanding.reset()
+            await self._converse(fallback, ReplyAggregator.request if self.asked else first)
+
+    def _falls_back(self, failure: TurnFailed) -> bool:
+        return failure.another_model_may_help or (isinstance(failure, TransientFailure) and self.request.last_attempt)
+
+    async def _converse(self, model: ResolvedModel, first: _First | None) -> None:
         async with self.clients.lend(model) as (provider, client):
             calls = LLMCalls(
                 processor=provider.processor,
@@ -253,7 +280,8 @@ class _Turn:
                 classify=lambda error, replying: classify(error, provider.errors, model, replying=replying),
                 on_end=self.capture.count,
                 on_failure=self.outstanding.fail,
-                made=self.progress.replies,
+                made=self.replies,
+                numbers=self.call_numbers,
             )
             async with aclosing(calls):
                 questions = SideQuestions(
@@ -265,9 +293,13 @@ class _Turn:
                 if first is not None:
                     llm = provider.service(client, model, calls, self.stage.view.system_prompt)
                     aggregator = self._aggregator(llm, calls, provider.message_id, extraction)
-                    async with running_pipeline(llm, aggregator, self.outstanding) as pipeline:
-                        await pipeline.queue_frame(first(aggregator))
-                        await self._finished(pipeline)
+                    try:
+                        async with running_pipeline(llm, aggregator, self.outstanding) as pipeline:
+                            await pipeline.queue_frame(first(aggregator))
+                            await self._finished(pipeline)
+                    finally:
+                        self.asked = self.asked or calls.reply_number > self.replies
+                        self.replies = calls.replies_taken
                 await self._look_back(extraction, Compaction(questions, self.capture, self.clock))
 
     def _aggregator(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from worker.conversation.user_message import UserMessage
+
 
 @dataclass(frozen=True, slots=True)
 class EnqueuedTurn:
@@ -87,7 +89,7 @@ async def enqueue_turn(
     *,
     organization_id: UUID,
     session_id: UUID,
-    user_messages: Sequence[str] = (),
+    user_messages: Sequence[UserMessage] = (),
     opening: bool = False,
     external_id: str | None = None,
     metadata: Mapping[str, JsonValue] | None = None,
@@ -118,7 +120,7 @@ async def enqueue_turn(
             "expected_revision": expected_revision,
             "turn_id": turn_id,
             "opening": opening,
-            "user_messages": to_json([{"text": message} for message in user_messages]),
+            "user_messages": to_json([message.to_json() for message in user_messages]),
             "external_id": external_id,
             "metadata": to_json(dict(metadata or {})),
             "priority": priority,

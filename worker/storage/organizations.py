@@ -122,6 +122,7 @@ class NewApiKey:
 _INSERT = insert_or(organizations).on_conflict_do_nothing(index_elements=["name"]).returning(organizations.c.id)
 _FIND = select(organizations).where(organizations.c.name == bindparam("name"))
 _LIST = select(organizations).order_by(organizations.c.name)
+_GET_DEFAULTS = select(organizations.c.model_defaults).where(organizations.c.id == bindparam("organization_id"))
 _SET_DEFAULTS = (
     update(organizations)
     .where(organizations.c.id == bindparam("b_organization_id"))
@@ -184,6 +185,12 @@ async def find_organization(connection: AsyncConnection, *, name: str) -> Organi
     if row is None:
         raise OrganizationNotFound(name)
     return Organization(row.id, row.name, row.model_defaults, row.settings, row.created_at)
+
+
+async def get_model_defaults(connection: AsyncConnection, *, organization_id: UUID) -> dict[str, Any] | None:
+    """The organization's model configuration; None for the operator's."""
+    defaults: dict[str, Any] | None = await connection.scalar(_GET_DEFAULTS, {"organization_id": organization_id})
+    return defaults
 
 
 async def list_organizations(connection: AsyncConnection) -> list[Organization]:

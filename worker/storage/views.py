@@ -9,6 +9,7 @@ from sqlalchemy import and_, bindparam, func, or_, select, text, tuple_
 from sqlalchemy.exc import ProgrammingError
 
 from worker.conversation.usage import LLMUsage, Usage, usage_key
+from worker.conversation.user_message import UserMessage
 from worker.storage.schema import outbox, sessions, turns, usage_entries, workflow_definitions
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class TurnView:
     Attributes:
         position: Its place in the session's line; None while it is scheduled.
         user_messages: The texts it answers; none for an opening turn.
+        user_images: What was shown with them: the index of the message, and what `Image.summary` says.
         available_at: Before this time it is not tried (again).
         error: Why it failed, or why its last attempt did if it waits for the next one.
         usage: What all its attempts used, in the form of `worker.conversation.usage`.
@@ -85,6 +87,7 @@ class TurnView:
     opening: bool
     priority: int
     user_messages: list[str]
+    user_images: list[dict[str, Any]]
     assistant_text: str | None
     error: dict[str, Any] | None
     attempt: int
@@ -325,7 +328,7 @@ def enqueued_turn(
     *,
     organization_id: UUID,
     opening: bool = False,
-    user_messages: Sequence[str] = (),
+    user_messages: Sequence[UserMessage] = (),
     external_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     priority: int = 0,
@@ -344,7 +347,8 @@ def enqueued_turn(
         status="pending",
         opening=opening,
         priority=priority,
-        user_messages=list(user_messages),
+        user_messages=[message.text for message in user_messages],
+        user_images=_images(user_messages),
         assistant_text=None,
         error=None,
         attempt=0,
@@ -451,6 +455,7 @@ def _found_disposition(checkpoint: Mapping[str, Any]) -> str | None:
 
 def _turn(row: Row[*tuple[Any, ...]]) -> TurnView:
     ended, claimed = row.ended_at, row.claimed_at
+    user_messages = [UserMessage.from_json(message) for message in row.user_messages]
     usage = Usage(
         llm={usage_key(processor, model): LLMUsage(*counts) for processor, model, *counts in row.used or ()},
         call_duration_seconds=(ended - claimed).total_seconds() if ended and claimed else 0.0,
@@ -468,7 +473,8 @@ def _turn(row: Row[*tuple[Any, ...]]) -> TurnView:
         status=row.status,
         opening=row.opening,
         priority=row.priority,
-        user_messages=[message["text"] for message in row.user_messages],
+        user_messages=[message.text for message in user_messages],
+        user_images=_images(user_messages),
         assistant_text=row.assistant_text,
         error=row.error,
         attempt=row.attempt,
@@ -483,6 +489,10 @@ def _turn(row: Row[*tuple[Any, ...]]) -> TurnView:
         assistant_created_at=row.assistant_created_at,
         ended_at=row.ended_at,
     )
+
+
+def _images(messages: Sequence[UserMessage]) -> list[dict[str, Any]]:
+    return [{"message": index, **image.summary()} for index, message in enumerate(messages) for image in message.images]
 
 
 def _log(rows: Sequence[Row[*tuple[Any, ...]]], limit: int) -> EventLog | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from worker.conversation.checkpoint import Checkpoint, normalize_checkpoint
+from worker.conversation.user_message import UserMessage
 from worker.engine.journal import read_step
 from worker.engine.request import TurnRequest
 from worker.storage.branch import Branch, load_branch
@@ -49,6 +50,7 @@ class TurnLoader:
         self._database = database
         self._models = ModelResolver(settings, database)
         self._time_limit_seconds = settings.turn_time_limit_seconds
+        self._max_provider_failures = settings.max_provider_failures
         self._definitions: dict[UUID, tuple[WorkflowDefinition, WorkflowGraph]] = {}
 
     async def load(self, claimed: ClaimedTurn) -> LoadedTurn:
@@ -60,7 +62,7 @@ class TurnLoader:
         """
         attempt = claimed.attempt
         definition, graph = await self._definition(claimed)
-        model = await self._models.resolve(
+        models = await self._models.resolve(
             organization_id=attempt.organization_id,
             model_defaults=claimed.model_defaults,
             definition=definition,
@@ -75,9 +77,11 @@ class TurnLoader:
                 attempt=attempt.attempt,
                 graph=graph,
                 checkpoint=await self._checkpoint(claimed),
-                user_messages=tuple(message["text"] for message in claimed.user_messages),
+                user_messages=tuple(map(UserMessage.from_json, claimed.user_messages)),
                 initial_context=claimed.initial_context,
-                model=model,
+                model=models.model,
+                fallback_model=models.fallback,
+                last_attempt=claimed.provider_failures + 1 >= self._max_provider_failures,
                 compact_context=definition.workflow_configurations.context_compaction_enabled,
                 time_limit_seconds=min(self._time_limit_seconds, claimed.seconds_to_deadline),
             ),

@@ -1,15 +1,20 @@
-"""Which model a turn runs with: the operator's settings, the organization's defaults and the definition's overrides."""
+"""Which models a turn runs with: the operator's settings, the organization's defaults and the definition's overrides."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import SecretStr
 
 from worker.engine.request import ResolvedModel
 from worker.settings import Settings, environment_secret
 from worker.storage.secrets import Vault, get_secret
-from worker.workflow.model_configuration import ModelConfiguration, effective_configuration
+from worker.workflow.llm_providers import LLM_PROVIDERS
+from worker.workflow.model_configuration import (
+    ModelConfiguration,
+    effective_configuration,
+    fallback_configuration,
+)
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -17,6 +22,18 @@ if TYPE_CHECKING:
     from worker.storage.database import Database
     from worker.workflow.definition import WorkflowDefinition
     from worker.workflow.web_address import AllowedHosts
+
+
+class ResolvedModels(NamedTuple):
+    """What a turn may call.
+
+    Attributes:
+        model: The model; None when neither a key nor an address of an LLM is configured, or no model is named.
+        fallback: What is called when it fails for good or is overloaded; None for nothing.
+    """
+
+    model: ResolvedModel | None
+    fallback: ResolvedModel | None
 
 
 class ModelResolver:
@@ -34,8 +51,8 @@ class ModelResolver:
         model_defaults: dict[str, Any] | None,
         definition: WorkflowDefinition,
         allowed_hosts: AllowedHosts,
-    ) -> ResolvedModel | None:
-        """The model for a turn of this definition; None when neither a key nor an address of an LLM is configured.
+    ) -> ResolvedModels:
+        """The models for a turn of this definition.
 
         A base URL that the definition gives is a tenant's: it leads to public addresses and `allowed_hosts` only. The
         organization's defaults and the settings are the operator's.
@@ -47,21 +64,40 @@ class ModelResolver:
         """
         defaults = ModelConfiguration.model_validate(model_defaults) if model_defaults is not None else None
         configuration = effective_configuration(defaults, definition.workflow_configurations.model_overrides)
+        fallback = fallback_configuration(configuration)
+        known = _operators_addresses(defaults)
+        models = [
+            await self._resolve(organization_id, choice, None if choice.base_url in known else allowed_hosts)
+            for choice in (configuration, fallback)
+            if choice is not None
+        ]
+        return ResolvedModels(models[0], models[1] if fallback is not None else None)
+
+    async def _resolve(
+        self, organization_id: UUID, configuration: ModelConfiguration, allowed_hosts: AllowedHosts | None
+    ) -> ResolvedModel | None:
         api_key = await self._api_key(organization_id, configuration)
         base_url = configuration.base_url or self._operators_base_url(configuration)
-        if api_key is None and base_url is None:
+        model = configuration.model or self._default_model(configuration)
+        if model is None or (api_key is None and base_url is None):
             return None
         return ResolvedModel(
             provider=configuration.provider,
-            model=configuration.model or self._settings.default_model,
+            model=model,
             api_key=api_key,
             base_url=base_url,
             max_tokens=configuration.max_tokens,
             temperature=configuration.temperature,
+            effort=configuration.effort,
+            prompt_caching=configuration.prompt_caching is not False,
             parameters=configuration.parameters,
             timeout_seconds=self._settings.provider_timeout_seconds,
-            allowed_hosts=allowed_hosts if _is_tenants(configuration.base_url, defaults) else None,
+            allowed_hosts=allowed_hosts,
         )
+
+    def _default_model(self, configuration: ModelConfiguration) -> str | None:
+        provider = LLM_PROVIDERS.get(configuration.provider)
+        return self._settings.default_model if provider is not None and provider.default_model else None
 
     async def _api_key(self, organization_id: UUID, configuration: ModelConfiguration) -> SecretStr | None:
         reference = configuration.api_key
@@ -89,5 +125,7 @@ class ModelResolver:
         )
 
 
-def _is_tenants(base_url: str | None, defaults: ModelConfiguration | None) -> bool:
-    return base_url is not None and (defaults is None or base_url != defaults.base_url)
+def _operators_addresses(defaults: ModelConfiguration | None) -> set[str | None]:
+    """The base URLs that no tenant has given; none at all is a provider's own or the operator's."""
+    given = (defaults, defaults.fallback) if defaults is not None else ()
+    return {None, *(choice.base_url for choice in given if choice is not None)}

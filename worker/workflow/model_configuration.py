@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -17,9 +17,17 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from worker.workflow.llm_providers import LLM_PROVIDERS, provider_problem
 from worker.workflow.web_address import AllowedHosts, url_problem
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 DEFAULT_PROVIDER = "anthropic"
+
+
+OPERATOR_KEY_PROVIDERS = frozenset({"anthropic", "openai"})
+"""Providers for which the operator may have a key in the environment, so that a configuration need not name one."""
 
 
 class SecretReference(BaseModel):
@@ -55,8 +63,8 @@ def _refuse_plaintext(value: object) -> object:
     return value
 
 
-class ModelOverrides(BaseModel):
-    """What a definition asks for in place of its organization's defaults. None means: as the default says.
+class ModelChoice(BaseModel):
+    """Which model to call, and how. None means: as the default says.
 
     Attributes:
         provider: Name of the LLM provider, such as `anthropic` or `openai`.
@@ -65,6 +73,8 @@ class ModelOverrides(BaseModel):
         api_key: Where the key is kept.
         max_tokens: Most tokens the model may generate in one reply.
         temperature: Sampling temperature as the provider understands it.
+        effort: How much the model may think before it answers, for models that do.
+        prompt_caching: Whether the provider may keep the prompt, where that has to be asked for; on by default.
         parameters: Further parameters of the provider, passed on as they are.
     """
 
@@ -76,6 +86,8 @@ class ModelOverrides(BaseModel):
     api_key: Annotated[SecretReference | None, BeforeValidator(_refuse_plaintext)] = None
     max_tokens: PositiveInt | None = None
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    effort: Literal["minimal", "low", "medium", "high", "max"] | None = None
+    prompt_caching: bool | None = None
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
 
     @field_validator("base_url")
@@ -93,6 +105,17 @@ class ModelOverrides(BaseModel):
                 "parameters", "{names} stand beside `parameters`, not in it.", {"names": ", ".join(taken)}
             )
         return value
+
+
+class ModelOverrides(ModelChoice):
+    """What a definition asks for in place of its organization's defaults.
+
+    Attributes:
+        fallback: What to call when this model fails for good or is overloaded; what it does not say is as here, by the
+            same rules by which a definition overrides its organization.
+    """
+
+    fallback: ModelChoice | None = None
 
 
 class ModelConfiguration(ModelOverrides):
@@ -113,14 +136,12 @@ class ConfigurationProblem(NamedTuple):
     message: str
 
 
-def effective_configuration(
-    defaults: ModelConfiguration | None, overrides: ModelOverrides | None
-) -> ModelConfiguration:
+def effective_configuration(defaults: ModelConfiguration | None, overrides: ModelChoice | None) -> ModelConfiguration:
     """Override the defaults field by field, `parameters` key by key.
 
     A key is only ever sent where its owner meant it to go: overriding the provider or the base URL with another
     one drops the inherited key. Another provider also drops what only the old one understands: the model, the
-    base URL and the further parameters.
+    base URL, the further parameters and the fallback.
 
     Args:
         defaults: What applies unless overridden; None when nothing is configured.
@@ -134,14 +155,28 @@ def effective_configuration(
     if given.get("base_url", inherited.base_url) != inherited.base_url:
         dropped = {"api_key"}
     if given.get("provider", inherited.provider) != inherited.provider:
-        dropped = {"api_key", "model", "base_url", "parameters"}
+        dropped = {"api_key", "model", "base_url", "parameters", "fallback"}
     kept = {name: value for name, value in inherited if name not in dropped}
     parameters = {**kept.pop("parameters", {}), **overrides.parameters}
     return ModelConfiguration.model_construct(**{**kept, **given, "parameters": parameters})
 
 
+def fallback_configuration(configuration: ModelConfiguration) -> ModelConfiguration | None:
+    """The model to call when the configured one cannot answer; None when none is configured."""
+    if configuration.fallback is None:
+        return None
+    return effective_configuration(configuration.model_copy(update={"fallback": None}), configuration.fallback)
+
+
+def configuration_problems(configuration: ModelConfiguration) -> Iterator[ConfigurationProblem]:
+    """Find what would keep an effective configuration from being called, as far as it shows by itself."""
+    yield from _choice_problems(configuration, "")
+    if (fallback := fallback_configuration(configuration)) is not None:
+        yield from _choice_problems(fallback, "fallback.")
+
+
 def check_tenant_configuration(
-    configuration: ModelOverrides, allowed_hosts: AllowedHosts | None = None
+    configuration: ModelChoice, allowed_hosts: AllowedHosts | None = None
 ) -> tuple[ConfigurationProblem, ...]:
     """Find what an operator may configure but a tenant may not. Empty when all is well.
 
@@ -161,6 +196,11 @@ def check_tenant_configuration(
         )
     if configuration.base_url is not None and (problem := _base_url_problem(configuration.base_url, allowed_hosts)):
         problems.append(ConfigurationProblem("base_url", problem))
+    if isinstance(configuration, ModelOverrides) and configuration.fallback is not None:
+        problems += [
+            ConfigurationProblem(f"fallback.{field}", message)
+            for field, message in check_tenant_configuration(configuration.fallback, allowed_hosts)
+        ]
     return tuple(problems)
 
 
@@ -168,6 +208,26 @@ def _base_url_problem(base_url: str, allowed_hosts: AllowedHosts | None) -> str 
     if "@" in urlsplit(base_url).netloc:
         return "A base URL carries no user name or password. Use `api_key` instead."
     return None if allowed_hosts is None else url_problem(base_url, allowed_hosts)
+
+
+def _choice_problems(choice: ModelConfiguration, place: str) -> Iterator[ConfigurationProblem]:
+    if (problem := provider_problem(choice.provider)) is not None:
+        yield ConfigurationProblem(f"{place}provider", problem)
+        return
+    known = LLM_PROVIDERS[choice.provider]
+    if choice.model is None and not known.default_model:
+        yield ConfigurationProblem(f"{place}model", f"Name a model: there is no default one for {choice.provider!r}.")
+    if choice.base_url is not None:
+        return
+    if known.base_url is None:
+        yield ConfigurationProblem(
+            f"{place}base_url", f"Name the address: {choice.provider!r} has no one address for all."
+        )
+    elif choice.api_key is None and choice.provider not in OPERATOR_KEY_PROVIDERS:
+        yield ConfigurationProblem(
+            f"{place}api_key",
+            f"Name the key of {choice.provider!r}: store it as a secret of the organization and refer to it by name.",
+        )
 
 
 def _is_http(url: str) -> bool:

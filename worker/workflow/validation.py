@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from worker.workflow.definition import WorkflowDefinition
 from worker.workflow.graph_rules import graph_problems
+from worker.workflow.llm_providers import provider_problem
 from worker.workflow.model_configuration import check_tenant_configuration
 from worker.workflow.problem import InvalidWorkflow, Place, Problem
 
@@ -158,9 +159,14 @@ def _place(kind: Literal["node", "edge"], items: list[object], position: int) ->
 
 def _configuration_problems(definition: WorkflowDefinition, allowed_hosts: AllowedHosts | None) -> Iterator[Problem]:
     overrides = definition.workflow_configurations.model_overrides
-    if overrides is not None:
-        for field, message in check_tenant_configuration(overrides, allowed_hosts):
-            yield Problem("workflow", None, f"{_CONFIGURATIONS}.model_overrides.{field}", message)
+    if overrides is None:
+        return
+    place = f"{_CONFIGURATIONS}.model_overrides"
+    for field, choice in (("provider", overrides), ("fallback.provider", overrides.fallback)):
+        if choice is not None and choice.provider is not None and (message := provider_problem(choice.provider)):
+            yield Problem("workflow", None, f"{place}.{field}", message)
+    for field, message in check_tenant_configuration(overrides, allowed_hosts):
+        yield Problem("workflow", None, f"{place}.{field}", message)
 
 
 def _dotted(path: Sequence[int | str]) -> str:

@@ -129,3 +129,48 @@ async def test_what_does_not_exist_is_not_found(api: Tenant, path: str) -> None:
     missing = await api.http.get(path.format(uuid4()))
     assert missing.status_code == 404
     assert missing.json()["code"] in {"turn_not_found", "session_not_found"}
+
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+async def test_a_turn_may_show_images_by_address_and_as_they_are(api: Tenant) -> None:
+    session = await api.session()
+    path = f"/v1/sessions/{session['id']}/turns"
+    as_it_is = {"media_type": "image/png", "data": PIXEL}
+    turn = await api.made(
+        api.http.post(
+            path,
+            json={"messages": ["Look.", {"text": "Which?", "images": [{"url": "https://a.example/b.png"}, as_it_is]}]},
+        )
+    )
+    assert turn["user_messages"] == ["Look.", "Which?"]
+    assert turn["user_images"] == [
+        {"message": 1, "url": "https://a.example/b.png"},
+        {"message": 1, "media_type": "image/png", "bytes": 70},
+    ]
+    assert turn == await api.get(f"/v1/turns/{turn['id']}")
+    silent = await api.made(api.http.post(path, json={"images": [as_it_is]}))
+    assert (silent["user_messages"], len(silent["user_images"])) == ([""], 1)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {},
+        {"url": "file:///etc/passwd"},
+        {"url": "https://a.example/b.png", "data": PIXEL, "media_type": "image/png"},
+        {"data": PIXEL},
+        {"media_type": "image/png", "data": ""},
+        {"media_type": "image/png", "data": "not base64"},
+        {"media_type": "image/tiff", "data": PIXEL},
+    ],
+)
+async def test_what_is_no_image_is_refused_where_it_stands(api: Tenant, image: dict[str, str]) -> None:
+    session = await api.session()
+    refused = await api.http.post(
+        f"/v1/sessions/{session['id']}/turns", json={"messages": [{"text": "Look.", "images": [image]}]}
+    )
+    assert refused.status_code == 422
+    (error,) = refused.json()["errors"]
+    assert error["pointer"].startswith("/messages/0/images/0")

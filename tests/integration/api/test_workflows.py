@@ -7,6 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import pytest
+
 from tests.world import definition
 from worker.storage.organizations import change_settings
 
@@ -107,3 +109,25 @@ async def test_a_base_url_that_shows_a_private_host_is_refused_unless_the_organi
             connection, organization_id=api.world.organization_id, changes={"allowed_hosts": ["10.1.2.3:8000"]}
         )
     assert (await api.http.post("/v1/workflows", json={"name": "Desk", "definition": wanted})).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fields"),
+    [
+        ({"provider": "nobody"}, ["provider"]),
+        ({"provider": "openai"}, ["model"]),
+        (
+            {"provider": "groq", "model": "m", "fallback": {"provider": "ollama"}},
+            ["api_key", "fallback.model", "fallback.base_url"],
+        ),
+        ({"api_key": {"secret": "gone"}}, ["api_key"]),
+    ],
+)
+async def test_a_model_that_could_not_be_called_is_refused_when_the_definition_is_stored(
+    api: Tenant, overrides: dict[str, Any], fields: list[str]
+) -> None:
+    asked = definition() | {"workflow_configurations": {"model_overrides": overrides}}
+    refused = await api.http.post("/v1/workflows", json={"name": "Desk", "definition": asked})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_workflow")
+    place = "workflow_configurations.model_overrides."
+    assert [error["field"].removeprefix(place) for error in refused.json()["errors"]] == fields

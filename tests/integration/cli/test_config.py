@@ -79,6 +79,33 @@ def test_every_field_can_be_set(configured: Callable[..., Any]) -> None:
     }  # fmt: skip
 
 
+def test_a_fallback_can_be_set_and_says_what_it_lacks(
+    configured: Callable[..., Any], refused: Callable[..., str]
+) -> None:
+    assert configured("--effort", "low", "--fallback", '{"model": "claude-y"}')["fallback"] == {
+        "model": "claude-y",
+        "parameters": {},
+    }
+    message = refused("--fallback", '{"provider": "groq"}')
+    assert "fallback.model: Name a model" in message
+    assert "fallback.api_key: Name the key of 'groq'" in message
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--provider", "nobody"), "There is no LLM provider 'nobody'"),
+        (("--provider", "openai"), "model: Name a model"),
+        (("--provider", "ollama", "--model", "m"), "base_url: Name the address"),
+        (("--provider", "groq", "--model", "m"), "api_key: Name the key"),
+    ],
+)
+def test_defaults_that_could_not_be_called_are_refused(
+    refused: Callable[..., str], given: tuple[str, ...], says: str
+) -> None:
+    assert says in refused(*given)
+
+
 def test_what_is_not_named_stays_as_it_was(configured: Callable[..., Any]) -> None:
     configured("--model", "claude-x", "--parameter", "top_k=5")
     assert configured("--temperature", "0", "--parameter", "top_p=0.5") == {
@@ -94,7 +121,9 @@ def test_what_is_unset_is_the_operators_again(configured: Callable[..., Any]) ->
     assert configured("--unset", "max_tokens") is None
 
 
-@pytest.mark.parametrize("new", [("--provider", "openai"), ("--base-url", "https://elsewhere.test")])
+@pytest.mark.parametrize(
+    "new", [("--provider", "openai", "--model", "gpt-x"), ("--base-url", "https://elsewhere.test")]
+)
 def test_a_key_is_not_taken_along_to_another_address(configured: Callable[..., Any], new: tuple[str, ...]) -> None:
     configured("--secret", "key", "--api-key-secret", "key", stdin="sk-123")
     assert "api_key" not in configured(*new)

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from worker.conversation.checkpoint import Checkpoint
+from worker.conversation.user_message import UserMessage
 from worker.embedded.scripted_llm import Script
 from worker.engine.journal import read_step, write_step
 from worker.engine.request import LLMCall, ResolvedModel, TurnRequest
@@ -146,7 +147,7 @@ class Talk:
     session_id: UUID = field(default_factory=uuid4)
     drawn: dict[str, Any] = field(default_factory=dict)
 
-    def request(self, *messages: str, **changes: Any) -> TurnRequest:
+    def request(self, *messages: str | UserMessage, **changes: Any) -> TurnRequest:
         return TurnRequest(
             **{
                 "organization_id": uuid4(),
@@ -155,7 +156,7 @@ class Talk:
                 "attempt": 1,
                 "graph": self.graph,
                 "checkpoint": self.checkpoint,
-                "user_messages": messages,
+                "user_messages": tuple(UserMessage(said) if isinstance(said, str) else said for said in messages),
                 "initial_context": self.initial_context,
                 "model": self.model,
                 **changes,
@@ -175,7 +176,7 @@ class Talk:
         self.checkpoint = outcome.checkpoint
         return outcome
 
-    async def turn(self, *messages: str, **changes: Any) -> TurnOutcome:
+    async def turn(self, *messages: str | UserMessage, **changes: Any) -> TurnOutcome:
         return await self.run(self.request(*messages, **changes))
 
     def script(self, *rules: dict[str, Any], **script: Any) -> None:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from tests.integration.engine.talk import ANTHROPIC, KEY, OPENAI, tool
 from worker.conversation.checkpoint import Checkpoint
+from worker.conversation.user_message import UserMessage
 from worker.engine.failures import (
     BrokenContext,
     InvalidModelParameters,
@@ -423,7 +424,7 @@ async def test_nothing_is_left_running_whatever_happens(talk: Talk) -> None:
         {"when": {"user_contains": "empty"}, "reply": []},
     )
     for message in ("hello", "move", "break", "refuse", "empty"):
-        request = replace(talk.request(message), user_messages=(message,))
+        request = replace(talk.request(message), user_messages=(UserMessage(message),))
         (result,) = await asyncio.gather(run_turn(request, clients=talk.clients), return_exceptions=True)
         assert not isinstance(result, asyncio.CancelledError)
         assert asyncio.all_tasks() == before

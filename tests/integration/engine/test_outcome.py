@@ -15,6 +15,7 @@ from tests.integration.engine.talk import ANTHROPIC, OPENAI
 from worker.conversation.checkpoint import Checkpoint
 from worker.conversation.event import REPLY_STOPPED_EARLY
 from worker.conversation.usage import LLMUsage
+from worker.conversation.user_message import Image, UserMessage
 
 if TYPE_CHECKING:
     from tests.integration.engine.talk import Talk
@@ -248,3 +249,26 @@ async def test_a_hundred_turns_at_once_do_not_mix(talk: Talk) -> None:
         assert outcome.assistant_text == f"I am number {n}.\n\nOne moment, {n}.\n\n{n}"
         assert len(outcome.checkpoint.messages) == 4
         assert len(outcome.events) == 3
+
+
+async def test_images_of_the_user_reach_the_provider_and_stay_in_the_conversation(talk: Talk) -> None:
+    talk.at("start")
+    picture = Image(media_type="image/png", data="iVBORw0KGgo=")
+
+    await talk.turn(UserMessage("What is this?", (picture, Image(url="https://a.example/b.png"))))
+    await talk.turn("And now?")
+
+    for request in talk.llm.requests:
+        (first, *_) = request.body["messages"] if "system" in request.body else request.body["messages"][1:]
+        sources = [part.get("source") or part.get("image_url") for part in first["content"][:2]]
+        assert sources in (
+            [
+                {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="},
+                {"type": "url", "url": "https://a.example/b.png"},
+            ],
+            [{"url": "data:image/png;base64,iVBORw0KGgo="}, {"url": "https://a.example/b.png"}],
+        )
+    assert (
+        talk.checkpoint.messages[0]["content"]
+        == UserMessage("What is this?", (picture, Image(url="https://a.example/b.png"))).content
+    )

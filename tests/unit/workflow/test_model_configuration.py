@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from worker.workflow.model_configuration import (
+    ModelChoice,
     ModelConfiguration,
     ModelOverrides,
     SecretReference,
     check_tenant_configuration,
+    configuration_problems,
     effective_configuration,
+    fallback_configuration,
 )
 from worker.workflow.web_address import NO_HOSTS, AllowedHosts
 
@@ -157,3 +160,50 @@ def test_a_tenants_base_url_may_not_show_a_private_host_unless_it_is_allowed() -
     assert "allowed hosts" in problem.message
     assert check_tenant_configuration(configuration, AllowedHosts.of(["localhost:11434"])) == ()
     assert check_tenant_configuration(ModelOverrides(base_url="https://llm.example/v1"), NO_HOSTS) == ()
+
+
+def test_a_fallback_is_as_the_model_but_for_what_it_says() -> None:
+    configuration = ModelConfiguration(
+        model="first", api_key=SecretReference(secret="key"), fallback=ModelChoice(model="second")
+    )
+
+    fallback = fallback_configuration(configuration)
+
+    assert fallback == ModelConfiguration(model="second", api_key=SecretReference(secret="key"))
+
+
+def test_a_fallback_at_another_provider_does_not_get_the_key() -> None:
+    configuration = ModelConfiguration(
+        model="first", api_key=SecretReference(secret="key"), fallback=ModelChoice(provider="openai", model="second")
+    )
+
+    fallback = fallback_configuration(configuration)
+
+    assert fallback == ModelConfiguration(provider="openai", model="second")
+
+
+def test_an_inherited_fallback_does_not_follow_to_another_provider() -> None:
+    defaults = ModelConfiguration(model="first", fallback=ModelChoice(model="second"))
+
+    assert effective_configuration(defaults, ModelOverrides(provider="openai", model="m")).fallback is None
+    assert effective_configuration(defaults, ModelOverrides(model="m")).fallback == ModelChoice(model="second")
+
+
+@pytest.mark.parametrize(
+    ("configuration", "field"),
+    [
+        (ModelConfiguration(provider="nobody"), "provider"),
+        (ModelConfiguration(provider="openai"), "model"),
+        (ModelConfiguration(provider="ollama", model="m"), "base_url"),
+        (ModelConfiguration(provider="groq", model="m"), "api_key"),
+        (ModelConfiguration(fallback=ModelChoice(provider="openai")), "fallback.model"),
+    ],
+)
+def test_what_could_not_be_called_is_found_before_it_is(configuration: ModelConfiguration, field: str) -> None:
+    assert [problem.field for problem in configuration_problems(configuration)] == [field]
+
+
+def test_what_a_tenant_may_not_configure_may_not_stand_in_its_fallback_either() -> None:
+    overrides = ModelOverrides(fallback=ModelChoice(api_key=SecretReference(environment="HOME")))
+
+    assert [problem.field for problem in check_tenant_configuration(overrides)] == ["fallback.api_key"]

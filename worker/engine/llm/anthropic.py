@@ -22,6 +22,7 @@ from worker.engine.llm.provider import (
     guarded,
 )
 from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_call
+from worker.workflow.llm_providers import LLM_PROVIDERS
 
 if TYPE_CHECKING:
     from pipecat.services.llm_service import LLMService
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from worker.engine.llm.reply import Block, ToolCall
     from worker.engine.request import ResolvedModel
 
-BASE_URL: Final = "https://api.anthropic.com"
 PROCESSOR: Final = "AnthropicLLMService"
 _ORDINARY_STOPS: Final = frozenset({"end_turn", "tool_use", "stop_sequence"})
 _SEEN_BY_PIPECAT: Final = frozenset({"thinking", "output_config"})
@@ -57,7 +57,7 @@ class AnthropicProvider:
             )
         return anthropic.AsyncAnthropic(
             api_key=model.api_key.get_secret_value() if model.api_key else "none",
-            base_url=model.base_url or BASE_URL,
+            base_url=model.base_url or LLM_PROVIDERS["anthropic"].base_url,
             max_retries=0,  # retries are the executor's, which knows the turn's deadline
             timeout=anthropic.Timeout(None, connect=CONNECT_SECONDS),  # silence is bounded by LLMCalls
             http_client=anthropic.DefaultAioHttpClient(
@@ -78,27 +78,32 @@ class AnthropicProvider:
     ) -> LLMService[Any]:
         """Create pipecat's service for one turn."""
         check_parameters(model.parameters)
+        parameters = dict(model.parameters)
+        if model.effort is not None:
+            output_config = parameters.get("output_config")
+            given = output_config if isinstance(output_config, dict) else {}
+            parameters["output_config"] = {"effort": model.effort, **given}
         settings = AnthropicLLMService.Settings(
             model=model.model,
             system_instruction=system_prompt or None,
-            enable_prompt_caching=cache_prompt,
+            enable_prompt_caching=cache_prompt and model.prompt_caching,
             extra={
-                **{name: value for name, value in model.parameters.items() if name in _SEEN_BY_PIPECAT},
-                "extra_body": {name: value for name, value in model.parameters.items() if name not in _SEEN_BY_PIPECAT},
+                **{name: value for name, value in parameters.items() if name in _SEEN_BY_PIPECAT},
+                "extra_body": {name: value for name, value in parameters.items() if name not in _SEEN_BY_PIPECAT},
             },
         )
         if model.max_tokens is not None:
             settings.max_tokens = model.max_tokens
         if model.temperature is not None:
             settings.temperature = model.temperature
-        return AnthropicLLMService(api_key="", client=_reading_along(client, calls), settings=settings, name=PROCESSOR)
+        return _Service(api_key="", client=_reading_along(client, calls), settings=settings, name=PROCESSOR)
 
 
 class _Service(TextOnly, AnthropicLLMService):
     """pipecat's service."""
 
 
-def create_provider() -> AnthropicProvider:
+def create_provider(_name: str) -> AnthropicProvider:
     """Create the provider (see `worker.engine.llm.provider`)."""
     return AnthropicProvider()
 

@@ -11,13 +11,14 @@ makes the call with the provider's SDK, hands the events on, and keeps the reply
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from worker.engine.failures import LLMReplyCutShort, LLMStreamBroken, LLMTimeout, TooManyLLMCalls, TurnFailed
 from worker.engine.request import LLMCall
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from worker.engine.llm.reply import Reply, ReplyReader
 
@@ -35,7 +36,8 @@ class LLMCalls:
         classify: Makes a failure of an SDK's exception, given whether the reply had begun.
         on_end: Told of each call that the provider answered, when it ends.
         on_failure: Told of the failure of a call of the conversation, at once.
-        made: How many replies the turn has had before, in attempts that this one goes on from.
+        made: How many replies the turn has had before, in attempts that this one goes on from or with another model.
+        numbers: Numbers the calls, over all models that the attempt tries.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class LLMCalls:
         on_end: Callable[[LLMCall], None],
         on_failure: Callable[[TurnFailed], None],
         made: int = 0,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         self._processor = processor
         self._model = model
@@ -57,8 +60,9 @@ class LLMCalls:
         self._classify = classify
         self._on_end = on_end
         self._on_failure = on_failure
-        self._number = 0
+        self._numbers = numbers or count(1)
         self._replies = made
+        self._replies_taken = made
         self._reply: Reply | None = None
         self._open: ReplyStream | None = None
 
@@ -68,6 +72,11 @@ class LLMCalls:
         whenever the turn is run again.
         """
         return self._replies
+
+    @property
+    def replies_taken(self) -> int:
+        """How many replies of the turn have come to their end."""
+        return self._replies_taken
 
     def take_reply(self) -> Reply | None:
         """The reply of the call that ended last, once; None when it failed."""
@@ -101,6 +110,7 @@ class LLMCalls:
             reply = reader.reply()
             self._count(number, reader, turn_goes_on=bool(reply.tool_calls))
             self._reply = reply
+            self._replies_taken = self._replies
 
         def cut_off(error: BaseException) -> None:
             self._open = None
@@ -154,8 +164,7 @@ class LLMCalls:
             await self._open.close()
 
     def _next_number(self) -> int:
-        self._number += 1
-        return self._number
+        return next(self._numbers)
 
     def _check_limit(self) -> None:
         if self._replies > self._limit:
@@ -246,6 +255,12 @@ class ReplyStream:
 
     def __aiter__(self) -> ReplyStream:
         return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def __anext__(self) -> Any:
         """The next event that pipecat is to see."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import openai
+from pipecat.adapters.llm.services.open_ai_adapter import OpenAILLMAdapter
 from pipecat.services.openai.llm import OpenAILLMService
 from pipecat.utils.http import connection_limits
 
@@ -24,6 +26,7 @@ from worker.engine.llm.provider import (
     guarded,
 )
 from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, parse_arguments, universal_call
+from worker.workflow.llm_providers import LLM_PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,33 +37,43 @@ if TYPE_CHECKING:
     from worker.engine.llm.calls import LLMCalls, ReplyStream
     from worker.engine.request import ResolvedModel
 
-BASE_URL: Final = "https://api.openai.com/v1"
-PROCESSOR: Final = "OpenAILLMService"
+_WITH_COMPLETION_TOKENS: Final = frozenset({"openai", "azure"})
 _ORDINARY_STOPS: Final = frozenset({"stop", "tool_calls", "function_call"})
 _STOPS: Final = {"length": "max_tokens", "content_filter": "refusal"}
 """OpenAI's finish reasons in the words of the engine."""
 
 
 class OpenAIProvider:
-    """OpenAI, or whoever speaks its protocol at another base URL."""
+    """OpenAI, a provider for which pipecat has a service that speaks the same protocol, or any server that does."""
 
     message_id = "openai"
-    processor = PROCESSOR
     errors = SDKErrors(
         status=openai.APIStatusError,
         connection=openai.APIConnectionError,
         api=openai.APIError,
     )
 
+    def __init__(self, name: str) -> None:
+        module, _, service = LLM_PROVIDERS[name].service.partition(":")
+        self._name = name
+        self._base_url = LLM_PROVIDERS[name].base_url
+        self._service = _service(getattr(import_module(module), service))
+        self.processor = service
+
     def connect(self, model: ResolvedModel) -> openai.AsyncOpenAI:
         """Create the SDK's client. Key and address are always given, so that it looks for neither in the environment."""
+        base_url = model.base_url or self._base_url
+        if base_url is None:
+            raise LLMNotConfigured(
+                f"The model configuration has no base URL for {self._name}. Name it: turn-worker config set --base-url."
+            )
         if model.api_key is None and model.base_url is None:
             raise LLMNotConfigured(
-                "The model configuration has no API key for openai. Store one: turn-worker config set."
+                f"The model configuration has no API key for {self._name}. Store one: turn-worker config set."
             )
         client = openai.AsyncOpenAI(
             api_key=model.api_key.get_secret_value() if model.api_key else "none",
-            base_url=model.base_url or BASE_URL,
+            base_url=base_url,
             max_retries=0,  # retries are the executor's, which knows the turn's deadline
             timeout=openai.Timeout(None, connect=CONNECT_SECONDS),  # silence is bounded by LLMCalls
             http_client=openai.DefaultAioHttpClient(
@@ -84,28 +97,37 @@ class OpenAIProvider:
     ) -> LLMService[Any]:
         """Create pipecat's service for one turn."""
         check_parameters(model.parameters)
-        settings = OpenAILLMService.Settings(
-            model=model.model, system_instruction=system_prompt or None, extra={"extra_body": dict(model.parameters)}
+        effort = {} if model.effort is None else {"reasoning_effort": model.effort}
+        settings = self._service.Settings(
+            model=model.model,
+            system_instruction=system_prompt or None,
+            extra={"extra_body": {**effort, **model.parameters}},
         )
         if model.temperature is not None:
             settings.temperature = model.temperature
-        if model.max_tokens is not None and model.base_url is None:
+        if model.max_tokens is not None and self._name in _WITH_COMPLETION_TOKENS and model.base_url is None:
             settings.max_completion_tokens = model.max_tokens  # OpenAI's newer models refuse `max_tokens`
         elif model.max_tokens is not None:
             settings.max_tokens = model.max_tokens  # which is what all the others understand
-        return _Service(client=client, calls=calls, settings=settings, name=PROCESSOR)
+        service: LLMService[Any] = self._service(
+            shared_client=client, calls=calls, settings=settings, api_key="none", name=self.processor
+        )
+        return service
 
 
-def create_provider() -> OpenAIProvider:
+def create_provider(name: str) -> OpenAIProvider:
     """Create the provider (see `worker.engine.llm.provider`)."""
-    return OpenAIProvider()
+    return OpenAIProvider(name)
 
 
-class _Service(TextOnly, OpenAILLMService):
-    """pipecat's service, which lets a subclass bring its own client."""
+class _OnSharedClient(TextOnly):
+    """Mixed into pipecat's services for OpenAI's protocol, which let a subclass bring its own client."""
 
-    def __init__(self, *, client: openai.AsyncOpenAI, calls: LLMCalls, **kwargs: Any) -> None:
-        self._shared_client = client
+    run_function_calls = OpenAILLMService.run_function_calls
+    """Some services leave out calls that the context has results for. Ours are told of each call once, and never again."""
+
+    def __init__(self, *, shared_client: openai.AsyncOpenAI, calls: LLMCalls, **kwargs: Any) -> None:
+        self._shared_client = shared_client
         self._calls = calls
         super().__init__(**kwargs)
 
@@ -122,6 +144,16 @@ class _Service(TextOnly, OpenAILLMService):
             return SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content=reply.text))])
 
         return SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+
+
+def _service(pipecats: type[OpenAILLMService]) -> type[Any]:
+    """Make of one of pipecat's services the one that a text turn uses."""
+    members: dict[str, Any] = {"__doc__": pipecats.__doc__}
+    if pipecats.__name__ == "MistralLLMService":
+        # pipecat's adapter for Mistral puts a message of the assistant behind each of several parallel results, which
+        # tears them from their calls. The API takes them as OpenAI's does.
+        members["adapter_class"] = OpenAILLMAdapter
+    return type(pipecats.__name__, (_OnSharedClient, pipecats), members)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from worker.engine.failures import InvalidModelParameters, UnknownLLMProvider
 from worker.engine.web.client import WebClient
 from worker.engine.web.transport import GuardedTransport
+from worker.workflow.llm_providers import provider_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from worker.engine.llm.errors import SDKErrors
     from worker.engine.request import ResolvedModel
 
-_MODULES: Final = {
-    "anthropic": "worker.engine.llm.anthropic",
-    "openai": "worker.engine.llm.openai",
-}
-"""Each provider's module, loaded when it is first used: an SDK costs up to a second and tens of megabytes."""
+_OWN_PROTOCOL: Final = {"anthropic": "worker.engine.llm.anthropic"}
+"""The modules of providers with a protocol of their own; all others speak OpenAI's. Each is loaded when it is first used:
+an SDK costs up to a second and tens of megabytes."""
+
+_OPENAI_PROTOCOL: Final = "worker.engine.llm.openai"
 
 MAX_CONNECTIONS: Final = 10_000
 """Connections of one client. Admission of turns is bounded by the worker, not here."""
@@ -92,15 +93,12 @@ def provider(name: str) -> Provider:
     """Find a provider.
 
     Raises:
-        UnknownLLMProvider: There is none of this name; the message lists those there are.
+        UnknownLLMProvider: There is none of this name, or its SDK is not installed; the message says what to do.
     """
-    if name not in _MODULES:
-        raise UnknownLLMProvider(
-            f"There is no LLM provider {name!r}. Known are {', '.join(sorted(_MODULES))}; any other that speaks OpenAI's "
-            "protocol is reached as `openai` with its base URL."
-        )
-    create: Callable[[], Provider] = import_module(_MODULES[name]).create_provider
-    return create()
+    if (problem := provider_problem(name)) is not None:
+        raise UnknownLLMProvider(problem)
+    create: Callable[[str], Provider] = import_module(_OWN_PROTOCOL.get(name, _OPENAI_PROTOCOL)).create_provider
+    return create(name)
 
 
 def guarded(model: ResolvedModel) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""The providers of language models that a configuration may name: what each needs before it can be called.
+
+Pure facts, without any SDK: whoever checks a configuration reads them as well as whoever runs a turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DISTRIBUTION: Final = "pipecat-turn-worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMProvider:
+    """A provider.
+
+    Attributes:
+        base_url: Root of its API; None when there is no one address, so that a configuration has to give it.
+        service: Where pipecat's service for it is, as `module:class`.
+        extra: The extra of this distribution that brings its SDK; None when that is always there.
+        package: The module by which to tell whether the extra is installed.
+        default_model: Whether the operator's default model may stand in for a model that is not named.
+    """
+
+    base_url: str | None
+    service: str
+    extra: str | None = None
+    package: str | None = None
+    default_model: bool = False
+
+    @property
+    def installed(self) -> bool:
+        """Whether its SDK is there."""
+        return self.package is None or find_spec(self.package) is not None
+
+
+def _compatible(base_url: str | None, name: str, service: str) -> LLMProvider:
+    return LLMProvider(base_url=base_url, service=f"pipecat.services.{name}.llm:{service}")
+
+
+LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
+    "anthropic": LLMProvider(
+        base_url="https://api.anthropic.com",
+        service="pipecat.services.anthropic.llm:AnthropicLLMService",
+        default_model=True,
+    ),
+    "openai": _compatible("https://api.openai.com/v1", "openai", "OpenAILLMService"),
+    # Those below speak OpenAI's protocol; pipecat's services know what each does differently.
+    "azure": _compatible(None, "openai", "OpenAILLMService"),
+    "baseten": _compatible("https://inference.baseten.co/v1", "baseten", "BasetenLLMService"),
+    "cerebras": _compatible("https://api.cerebras.ai/v1", "cerebras", "CerebrasLLMService"),
+    "crusoe": _compatible("https://api.inference.crusoecloud.com/v1", "crusoe", "CrusoeLLMService"),
+    "deepseek": _compatible("https://api.deepseek.com/v1", "deepseek", "DeepSeekLLMService"),
+    "fireworks": _compatible("https://api.fireworks.ai/inference/v1", "fireworks", "FireworksLLMService"),
+    "groq": _compatible("https://api.groq.com/openai/v1", "groq", "GroqLLMService"),
+    "inception": _compatible("https://api.inceptionlabs.ai/v1", "inception", "InceptionLLMService"),
+    "mistral": _compatible("https://api.mistral.ai/v1", "mistral", "MistralLLMService"),
+    "nebius": _compatible("https://api.tokenfactory.nebius.com/v1", "nebius", "NebiusLLMService"),
+    "novita": _compatible("https://api.novita.ai/openai", "novita", "NovitaLLMService"),
+    "nvidia": _compatible("https://integrate.api.nvidia.com/v1", "nvidia", "NvidiaLLMService"),
+    "ollama": _compatible(None, "ollama", "OLLamaLLMService"),
+    "openrouter": _compatible("https://openrouter.ai/api/v1", "openrouter", "OpenRouterLLMService"),
+    "qwen": _compatible("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen", "QwenLLMService"),
+    "sambanova": _compatible("https://api.sambanova.ai/v1", "sambanova", "SambaNovaLLMService"),
+    "together": _compatible("https://api.together.xyz/v1", "together", "TogetherLLMService"),
+    "xai": _compatible("https://api.x.ai/v1", "xai", "GrokLLMService"),
+}
+"""Every provider by name. The base URLs are those of pipecat's services (pipecat-ai 1.14)."""
+
+
+def unknown_provider(name: str) -> str:
+    """Say that there is no such provider, and which there are."""
+    return (
+        f"There is no LLM provider {name!r}. Known are {', '.join(LLM_PROVIDERS)}; any other that speaks OpenAI's "
+        "protocol is reached as `openai` with its base URL."
+    )
+
+
+def missing_extra(name: str, extra: str) -> str:
+    """Say how to install what a provider needs."""
+    return f"The provider {name!r} needs a package that is not installed: pip install '{DISTRIBUTION}[{extra}]'."
+
+
+def provider_problem(name: str) -> str | None:
+    """Say why a provider cannot be used by this installation at all; None when it can."""
+    found = LLM_PROVIDERS.get(name)
+    if found is None:
+        return unknown_provider(name)
+    if found.extra is not None and not found.installed:
+        return missing_extra(name, found.extra)
+    return None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from api_stub.services import Services
+    from worker.storage.documents import DocumentReference
     from worker.storage.outbox import RecordedEvent
     from worker.turns.dispatch import TurnReference
 
@@ -32,13 +33,14 @@ _MAX_KEY_CHARS = 255
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a request: its answer, the events that were recorded, the turns that can now be claimed."""
+    """What came of a request: its answer, the events that were recorded, the turns and the document that can now be claimed."""
 
     body: Any
     status_code: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     events: Sequence[RecordedEvent] = ()
     ring: Sequence[TurnReference] = ()
+    uploaded: DocumentReference | None = None
 
     def respond(self) -> Response:
         """The answer as it is sent."""
@@ -107,6 +109,8 @@ async def perform(
                 raise
             return respond(first.body, first.status_code, {**first.headers, "Idempotency-Replayed": "true"})
     services.dispatch.after_commit(done.events, done.ring)
+    if done.uploaded is not None:
+        services.dispatch.document_uploaded(done.uploaded)
     return response
 
 

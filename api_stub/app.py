@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from api_stub import documentation, problems
-from api_stub.routes import control, credentials, events, health, recordings, sessions, text, tools, turns, workflows
+from api_stub.routes import (
+    control,
+    credentials,
+    documents,
+    events,
+    health,
+    recordings,
+    sessions,
+    text,
+    tools,
+    turns,
+    workflows,
+)
 from api_stub.routes import problems as problem_pages
 from api_stub.services import Services
 from worker.settings import InvalidSettings
@@ -31,6 +43,7 @@ _ROUTERS = (
     recordings.router,
     tools.router,
     credentials.router,
+    documents.router,
     health.router,
     problem_pages.router,
 )

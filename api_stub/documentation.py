@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from api_stub import control_requests, recording_requests, requests, tool_requests
+from api_stub import control_requests, document_requests, recording_requests, requests, tool_requests
 from api_stub.problems import CATALOGUE, MEDIA_TYPE
 from api_stub.schemas import ProblemDetails
 
@@ -28,6 +28,7 @@ _BODIES: Final = (
     tool_requests.PutTool,
     tool_requests.CreateCredential,
     tool_requests.PutCredential,
+    document_requests.UploadDocument,
 )
 _WITH_KEY: Final = ("unauthorized", "invalid_request", "internal_error", "database_unavailable")
 _WITH_BODY: Final = ("malformed_json", "body_too_large", "unsupported_media_type")
@@ -44,12 +45,12 @@ Enqueue the turns of conversations with node-graph agents, and follow what comes
 """
 
 
-def accepts(model: type[BaseModel], *, required: bool = True, keyed: bool = True) -> dict[str, Any]:
+def accepts(
+    model: type[BaseModel], *, required: bool = True, keyed: bool = True, media_type: str = "application/json"
+) -> dict[str, Any]:
     """What a route adds to its operation (`openapi_extra`) to declare its body and that it can be repeated safely."""
     reference = {"$ref": _REF.format(model=model.__name__)}
-    extra: dict[str, Any] = {
-        "requestBody": {"required": required, "content": {"application/json": {"schema": reference}}}
-    }
+    extra: dict[str, Any] = {"requestBody": {"required": required, "content": {media_type: {"schema": reference}}}}
     if keyed:
         extra["parameters"] = [
             {

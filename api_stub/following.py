@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import StreamingResponse
 
 from api_stub.answers import encode
-from api_stub.schemas import TERMINAL_STATUSES
+from api_stub.schemas import FINAL_DOCUMENT_STATUSES, TERMINAL_STATUSES
 from worker.channel.event_types import STATUS_REPORTED
 from worker.channel.listener import Gap
 from worker.errors import TurnWorkerError
+from worker.storage.documents import get_document
 from worker.storage.views import EventLog, get_turn
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from api_stub.services import Services
     from worker.channel.envelope import Envelope
     from worker.channel.listener import Listener
+    from worker.storage.documents import Document
     from worker.storage.views import EventView, TurnView
 
 ReadLog = Callable[[int, int], Awaitable[EventLog | None]]
@@ -59,6 +61,27 @@ async def wait_for_turn(
                 return turn
             if not await _news(services, listener, left, _ends_a_turn):
                 return turn
+
+
+async def wait_for_document(
+    services: Services, *, organization_id: UUID, document_id: UUID, seconds: float
+) -> Document:
+    """The document as soon as it is ready or failed, or as it is after `seconds`.
+
+    Raises:
+        DocumentNotFound: when there is no such document, or none any more.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + min(seconds, MAX_WAIT_SECONDS)
+    async with services.subscriber.listen(document_id) as listener:
+        while True:
+            async with services.database.statement() as connection:
+                document = await get_document(connection, organization_id=organization_id, document_id=document_id)
+            left = deadline - loop.time()
+            if document.status in FINAL_DOCUMENT_STATUSES or left <= 0:
+                return document
+            if not await _news(services, listener, left, _anything):
+                return document
 
 
 class ServerSentEvents(StreamingResponse):

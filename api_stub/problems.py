@@ -70,6 +70,13 @@ CATALOGUE: Final = _catalogue(
         "The request's body must be one JSON value in UTF-8. `detail` names the place where it stops being that.",
     ),
     ProblemType(
+        "malformed_form",
+        400,
+        "The body is no form",
+        "A document is uploaded as `multipart/form-data` with the document in its part `file`, as browsers and "
+        "`curl -F file=@manual.pdf` do it.",
+    ),
+    ProblemType(
         "bad_request",
         400,
         "The request cannot be understood",
@@ -108,6 +115,9 @@ CATALOGUE: Final = _catalogue(
         404,
         "There is no such credential",
         "Your organization has no credential of this name.",
+    ),
+    ProblemType(
+        "document_not_found", 404, "There is no such document", "Your organization has no document with this id."
     ),
     ProblemType(
         "recording_not_found", 404, "There is no such recording", "Your organization has no recording with this id."
@@ -158,10 +168,23 @@ CATALOGUE: Final = _catalogue(
         "The request's body has more bytes than `limit_bytes`, which is set by TURN_WORKER_MAX_BODY_BYTES.",
     ),
     ProblemType(
+        "document_too_large",
+        413,
+        "The document is too large",
+        "The document has more bytes than TURN_WORKER_MAX_DOCUMENT_BYTES allows. Upload it in parts.",
+    ),
+    ProblemType(
         "unsupported_media_type",
         415,
-        "The body is not declared as JSON",
-        "Send `Content-Type: application/json`.",
+        "The body is not declared as what is expected here",
+        "Send `Content-Type: application/json`, or `multipart/form-data` where a document is uploaded.",
+    ),
+    ProblemType(
+        "unsupported_document",
+        415,
+        "The document is of a kind that cannot be read",
+        "Plain text, Markdown, HTML and PDF can be read. What a document is declared as must be what its content is; of "
+        "other kinds, upload the text.",
     ),
     ProblemType(
         "invalid_request",
@@ -191,6 +214,13 @@ CATALOGUE: Final = _catalogue(
         "until midnight UTC); `allowed` is where it stands. Nothing was stored. Try again after the seconds in `Retry-After`. "
         "The operator sets limits with `turn-worker org set`.",
         retry_after=True,
+    ),
+    ProblemType(
+        "unknown_language",
+        422,
+        "The language is not known",
+        "`language` names a text search configuration of the database, such as `english`; `simple` fits every language. "
+        "`detail` lists those there are.",
     ),
     ProblemType(
         "internal_error",

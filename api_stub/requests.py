@@ -258,21 +258,24 @@ class EndSession(Body):
 _Wanted = TypeVar("_Wanted", bound=Body)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, *, too_large: str = "body_too_large") -> bytes:
     """Read a request's body, and no more of it than `limit` bytes.
+
+    Args:
+        too_large: the code of the problem that it is when it is larger.
 
     Raises:
         Problem: when it is larger.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, too_large)
     chunks = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise _too_large(limit)
+            raise _too_large(limit, too_large)
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -327,10 +330,10 @@ def _accepted(model: type[Body], location: tuple[int | str, ...]) -> str | None:
     return f"The fields are {', '.join(model.model_fields)}." if location else None
 
 
-def _too_large(limit: int) -> Problem:
+def _too_large(limit: int, code: str) -> Problem:
     # What is left of the body is not read, so the connection cannot be used for another request.
     return Problem(
-        "body_too_large",
+        code,
         f"The body may have at most {limit:,} bytes.",
         headers={"Connection": "close"},
         limit_bytes=limit,

@@ -17,6 +17,9 @@ TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 OnBusy = Literal["enqueue", "reject", "interrupt", "replace", "merge"]
 """What a further message does while a turn is pending or running."""
 
+FINAL_DOCUMENT_STATUSES = frozenset({"ready", "failed"})
+"""A document in one of these is not worked on any more."""
+
 _Item = TypeVar("_Item")
 
 
@@ -205,6 +208,38 @@ class Recording(_Answer):
     created_at: datetime
 
 
+class DocumentError(_Answer):
+    """Why a document, or its last attempt, failed; of one that is ready, what it has to do without."""
+
+    code: str = Field(description="Stable and machine-readable.")
+    message: str = Field(description="For a person: what happened and what to do.")
+
+
+class Document(_Answer):
+    """A document of the knowledge base, without what is in it."""
+
+    id: UUID = Field(description="What nodes name in their `document_uuids`.")
+    organization_id: UUID
+    name: str = Field(description="What people and agents know it by.")
+    media_type: Literal["text/plain", "text/markdown", "text/html", "application/pdf"]
+    language: str = Field(description="How its words are read.")
+    size_bytes: int
+    metadata: dict[str, Any] = Field(description="Your own notes about it.")
+    status: Literal["pending", "processing", "ready", "failed"] = Field(
+        description="Agents find it once it is `ready`. `ready` and `failed` do not change any more."
+    )
+    error: DocumentError | None
+    chunks_total: int | None = Field(description="The pieces it was cut into; null until it was read.")
+    chunks_done: int = Field(description="Those that are stored already.")
+    created_at: datetime
+    ended_at: datetime | None = Field(description="When it became ready or failed.")
+
+    @property
+    def is_final(self) -> bool:
+        """It is ready or failed, and not worked on any more."""
+        return self.status in FINAL_DOCUMENT_STATUSES
+
+
 class Page(_Answer, Generic[_Item]):
     """A piece of a list."""
 
@@ -232,6 +267,10 @@ class ToolPage(Page[Tool]):
 
 class CredentialPage(Page[Credential]):
     """A piece of the list of credentials."""
+
+
+class DocumentPage(Page[Document]):
+    """A piece of the list of documents."""
 
 
 class RecordingPage(Page[Recording]):

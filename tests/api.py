@@ -34,18 +34,22 @@ if TYPE_CHECKING:
     from worker.embedded.postgres import EmbeddedPostgres
     from worker.settings import Settings
     from worker.storage.database import Database
+    from worker.storage.documents import DocumentReference
     from worker.storage.outbox import RecordedEvent
     from worker.turns.dispatch import TurnReference
 
 
 @dataclass
 class Bell:
-    """A doorbell that notes for which turns it was rung."""
+    """A doorbell that notes for which turns and documents it was rung."""
 
     rung: list[UUID] = field(default_factory=list)
 
     async def ring(self, turns: Sequence[TurnReference]) -> None:
         self.rung.extend(turn.turn_id for turn in turns)
+
+    async def ring_for_document(self, document: DocumentReference) -> None:
+        self.rung.append(document.document_id)
 
 
 class Ears:

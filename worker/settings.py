@@ -85,6 +85,29 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1_048_576, gt=0, description="Largest request body accepted, in bytes.")
     max_text_chars: int = Field(32_000, gt=0, description="Longest user message accepted, in characters.")
 
+    # Knowledge base
+    max_document_bytes: int = Field(
+        20_971_520, gt=0, le=268_435_456, description="Largest document accepted, in bytes."
+    )
+    max_document_chars: int = Field(
+        2_000_000, gt=0, description="Most characters of text that a document may hold; a longer one fails."
+    )
+    document_concurrency: int = Field(
+        2, ge=0, le=64, description="Documents one worker process reads at once; 0 leaves them to others."
+    )
+    embeddings_model: str | None = Field(
+        None,
+        min_length=1,
+        description="The model that makes vectors of documents and questions. Not set: documents are searched by their "
+        "words alone.",
+    )
+    embeddings_base_url: str | None = Field(
+        None,
+        description="The address of a service that speaks OpenAI's embeddings protocol, e.g. `http://localhost:11434/v1`. "
+        "Not set: OpenAI, with `OPENAI_BASE_URL` and `OPENAI_API_KEY`.",
+    )
+    embeddings_api_key: SecretStr | None = Field(None, description="The key for that service, if it wants one.")
+
     # Worker
     concurrency: int = Field(500, ge=1, le=10_000, description="Turns one worker process runs at once.")
     worker_processes: int = Field(1, ge=0, le=64, description="Worker processes that `up` starts.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from api_stub.client.flows import Flow
     from api_stub.client.news import Follower
     from api_stub.client.streams import Stream, TextProgress
-    from api_stub.schemas import Event, Turn
+    from api_stub.schemas import Document, Event, Turn
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,6 +90,10 @@ class TurnWorkerClient:
     get_recording = _sends(calls.get_recording)
     list_recordings = _sends(calls.list_recordings)
     delete_recording = _sends(calls.delete_recording)
+    upload_document = _sends(calls.upload_document)
+    get_document = _sends(calls.get_document)
+    list_documents = _sends(calls.list_documents)
+    delete_document = _sends(calls.delete_document)
 
     def wait(self, turn_id: UUID | str, *, timeout_seconds: float = 600.0) -> Turn:
         """Wait until a turn is completed, failed or cancelled.
@@ -98,6 +102,14 @@ class TurnWorkerClient:
             TurnUnfinished: when it is none of these after `timeout_seconds`.
         """
         return self._drive(flows.wait(turn_id, timeout_seconds, self._retries))
+
+    def wait_for_document(self, document_id: UUID | str, *, timeout_seconds: float = 600.0) -> Document:
+        """Wait until a document can be searched, or has failed.
+
+        Raises:
+            DocumentUnfinished: when it is neither after `timeout_seconds`.
+        """
+        return self._drive(flows.wait_for_document(document_id, timeout_seconds, self._retries))
 
     @contextmanager
     def subscribe(
@@ -188,6 +200,8 @@ class TurnWorkerClient:
             call.path,
             params=call.params,
             json=call.json,
+            data=call.form,
+            files=call.files,
             headers=call.headers,
             timeout=self._timeout_seconds + call.patience_seconds,
         )

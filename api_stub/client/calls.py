@@ -6,6 +6,7 @@ Each function here is a method of both clients, which send what it builds and re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from json import dumps
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from uuid import uuid4
 
@@ -25,6 +26,8 @@ T = TypeVar("T")
 MAX_WAIT_SECONDS = 30.0
 """What the API waits at most in one request."""
 
+_UPLOAD_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
@@ -32,6 +35,7 @@ class Call(Generic[T]):
 
     Attributes:
         answer: Reads the body of a successful answer.
+        files: Parts of a form by name: filename, content and media type, which may be empty.
         patience_seconds: How much longer than usual the answer may take.
     """
 
@@ -40,6 +44,8 @@ class Call(Generic[T]):
     answer: TypeAdapter[T]
     params: Mapping[str, str] = field(default_factory=dict)
     json: Mapping[str, Any] | None = None
+    form: Mapping[str, str] | None = None
+    files: Mapping[str, tuple[str, bytes, str]] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     patience_seconds: float = 0.0
 
@@ -91,6 +97,8 @@ _CREDENTIAL = TypeAdapter(schemas.Credential)
 _CREDENTIALS = TypeAdapter(schemas.CredentialPage)
 _RECORDING = TypeAdapter(schemas.Recording)
 _RECORDINGS = TypeAdapter(schemas.RecordingPage)
+_DOCUMENT = TypeAdapter(schemas.Document)
+_DOCUMENTS = TypeAdapter(schemas.DocumentPage)
 _NOTHING: TypeAdapter[None] = TypeAdapter(None)
 
 
@@ -315,6 +323,51 @@ def list_recordings(*, limit: int = 50, cursor: str | None = None) -> Call[schem
 def delete_recording(recording_id: str) -> Call[None]:
     """Forget a recording."""
     return Call("DELETE", f"/v1/recordings/{recording_id}", _NOTHING)
+
+
+def upload_document(
+    content: bytes | str,
+    *,
+    filename: str,
+    media_type: str = "",
+    name: str | None = None,
+    language: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[schemas.Document]:
+    """Upload plain text, Markdown, HTML or PDF for agents to search. See `wait_for_document` for when they can.
+
+    Args:
+        filename: its extension says what it is, unless `media_type` does.
+        name: what people and agents know it by; by default, the filename.
+        language: of its words, such as `english`; by default, none in particular.
+    """
+    return Call(
+        "POST",
+        "/v1/documents",
+        _DOCUMENT,
+        form=_given(name=name, language=language, metadata=None if metadata is None else dumps(metadata)),
+        files={"file": (filename, content.encode() if isinstance(content, str) else content, media_type)},
+        headers={"Idempotency-Key": idempotency_key or str(uuid4())},
+        patience_seconds=_UPLOAD_SECONDS,
+    )
+
+
+def get_document(document_id: UUID | str, *, wait_seconds: float = 0.0) -> Call[schemas.Document]:
+    """Read a document as soon as it is ready or failed, or as it is after `wait_seconds`, 30 at most."""
+    waited = min(wait_seconds, MAX_WAIT_SECONDS)
+    params = {"wait": f"{waited:.3f}"} if waited > 0 else {}
+    return Call("GET", f"/v1/documents/{document_id}", _DOCUMENT, params=params, patience_seconds=waited)
+
+
+def list_documents(*, limit: int = 50, cursor: str | None = None) -> Call[schemas.DocumentPage]:
+    """List documents, newest first. Pass the page's `next_cursor` as `cursor` for what follows."""
+    return Call("GET", "/v1/documents", _DOCUMENTS, params=_query(limit=limit, cursor=cursor))
+
+
+def delete_document(document_id: UUID | str) -> Call[None]:
+    """Delete a document. Agents find nothing of it from now on."""
+    return Call("DELETE", f"/v1/documents/{document_id}", _NOTHING)
 
 
 def events_path(session_id: UUID | str | None, turn_id: UUID | str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from api_stub.schemas import ProblemDetails, Turn
+    from api_stub.schemas import Document, ProblemDetails, Turn
 
 
 class ClientError(Exception):
@@ -21,6 +21,21 @@ class ApiUnreachable(ClientError):
 
 class RedisUnreachable(ClientError):
     """The subscription to Redis could not be made. Check the URL; or subscribe without one, through the API."""
+
+
+class DocumentUnfinished(ClientError):
+    """A document was not ready within the time one was ready to wait. It goes on all the same.
+
+    Attributes:
+        document: As it was last seen.
+    """
+
+    def __init__(self, document: Document) -> None:
+        super().__init__(document)
+        self.document = document
+
+    def __str__(self) -> str:
+        return f"Document {self.document.id} is still {self.document.status}. Wait longer, or again."
 
 
 class TurnUnfinished(ClientError):

@@ -17,13 +17,13 @@ import httpx
 
 from api_stub.client import calls
 from api_stub.client.calls import Call, retry_after_seconds
-from api_stub.client.errors import ApiUnreachable, TurnUnfinished
+from api_stub.client.errors import ApiUnreachable, DocumentUnfinished, TurnUnfinished
 from api_stub.client.news import Follower
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from api_stub.schemas import Turn
+    from api_stub.schemas import Document, Turn
 
 T = TypeVar("T")
 
@@ -93,6 +93,22 @@ def wait(turn_id: UUID | str, timeout_seconds: float, retries: int) -> Flow[Turn
             return turn
         if time.monotonic() >= deadline:
             raise TurnUnfinished(turn)
+
+
+def wait_for_document(document_id: UUID | str, timeout_seconds: float, retries: int) -> Flow[Document]:
+    """Ask for a document until it is ready or failed.
+
+    Raises:
+        DocumentUnfinished: when it is neither after `timeout_seconds`.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        document = yield from exchange(calls.get_document(document_id, wait_seconds=left), retries)
+        if document.is_final:
+            return document
+        if time.monotonic() >= deadline:
+            raise DocumentUnfinished(document)
 
 
 def follow(session_id: UUID | str | None, turn_id: UUID | str | None, after: int, retries: int) -> Flow[Follower]:

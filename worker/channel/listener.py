@@ -17,10 +17,11 @@ class Gap:
 
     Attributes:
         reason: `reconnected`: Redis was out of reach for a while. `overflow`: the listener read too slowly and what it
-            had not read was dropped. `unreadable`: a message for it could not be decoded.
+            had not read was dropped. `unreadable`: a message for it could not be decoded. `changed`: what it listens to
+            has no log of events, and is not any more as it was.
     """
 
-    reason: Literal["reconnected", "overflow", "unreadable"]
+    reason: Literal["reconnected", "overflow", "unreadable", "changed"]
 
 
 class Listener:

@@ -14,6 +14,9 @@ from worker.telemetry.masking import mask_secrets
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from redis.asyncio.client import Pipeline
+
+    from worker.channel.document_envelope import DocumentEnvelope
     from worker.channel.envelope import Envelope
 
 _MAX_CONNECTIONS = 4
@@ -67,6 +70,23 @@ class Publisher:
             pipeline.publish(envelope.channel, message)
             if envelope.cancellation_channel is not None:
                 pipeline.publish(envelope.cancellation_channel, message)
+        await self._send(pipeline)
+
+    async def announce(self, envelope: DocumentEnvelope) -> None:
+        """Publish that a document's status changed.
+
+        Raises:
+            ChannelUnavailable: Redis did not confirm it within the time limit; it may have gone out.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.publish(envelope.channel, envelope.encode())
+        await self._send(pipeline)
+
+    async def close(self) -> None:
+        """Close the connections. What was published before is not affected."""
+        await self._redis.aclose()
+
+    async def _send(self, pipeline: Pipeline) -> None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await pipeline.execute()
@@ -74,7 +94,3 @@ class Publisher:
             raise ChannelUnavailable(f"no answer within {self._timeout_seconds:g} s") from None
         except (RedisError, OSError) as error:
             raise ChannelUnavailable(mask_secrets(str(error)).rstrip(".")) from error
-
-    async def close(self) -> None:
-        """Close the connections. What was published before is not affected."""
-        await self._redis.aclose()

@@ -14,12 +14,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from worker.channel.connection import TIMEOUT_SECONDS, connect
+from worker.channel.document_envelope import DOCUMENTS_PREFIX
 from worker.channel.envelope import Envelope, UnreadableEnvelope, channel_pattern
 from worker.channel.listener import Gap, Listener
 from worker.telemetry import names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Iterator, Sequence
     from uuid import UUID
 
     from redis.asyncio.client import PubSub
@@ -47,7 +48,7 @@ class Subscriber:
         self,
         redis_url: str,
         *,
-        pattern: str = channel_pattern(),
+        patterns: Sequence[str] = (channel_pattern(), f"{DOCUMENTS_PREFIX}*"),
         buffer_size: int = _BUFFER_SIZE,
         silence_seconds: float = _SILENCE_SECONDS,
     ) -> None:
@@ -55,7 +56,7 @@ class Subscriber:
 
         Args:
             redis_url: where Redis is, e.g. `redis://host:6379/0`. Pub/sub knows no databases: the number is ignored.
-            pattern: what to subscribe to, see `channel_pattern`.
+            patterns: what to subscribe to, see `channel_pattern`; by default everything, of documents too.
             buffer_size: how many unread events a listener may pile up before they become a gap.
             silence_seconds: after this long without a message Redis is asked for a sign of life; when none comes for
                 as long again, the connection counts as lost. In seconds.
@@ -65,7 +66,7 @@ class Subscriber:
         """
         parse_url(redis_url)
         self._redis_url = redis_url
-        self._pattern = pattern
+        self._patterns = patterns
         self._buffer_size = buffer_size
         self._silence_seconds = silence_seconds
         # Keyed by the ids as they stand in channel names, so that the name alone tells whether anyone listens.
@@ -101,13 +102,13 @@ class Subscriber:
 
     @asynccontextmanager
     async def listen(self, about: UUID | None) -> AsyncGenerator[Listener]:
-        """Listen to everything about one session, or about one turn, for as long as the context is open.
+        """Listen to everything about one session, one turn or one document, for as long as the context is open.
 
         Listening starts on entry, so enter first, then read PostgreSQL, then iterate: whatever happens after the read
         is heard. Losing a message is unlikely but possible; read again now and then while nothing comes.
 
         Args:
-            about: the id of the session, or of the turn; None for everything that the subscription's pattern covers.
+            about: the id of the session, the turn or the document; None for everything that the subscription's pattern covers.
         """
         key = _EVERYTHING if about is None else str(about).encode()
         listener = Listener(buffer_size=self._buffer_size)
@@ -139,13 +140,14 @@ class Subscriber:
             await asyncio.sleep(backoff.compute(failures))
 
     async def _subscribe(self, subscription: PubSub) -> None:
-        await subscription.psubscribe(self._pattern)
-        if await subscription.get_message(timeout=TIMEOUT_SECONDS) is None:
-            raise RedisConnectionError(f"Redis did not confirm the subscription within {TIMEOUT_SECONDS:g} s")
+        await subscription.psubscribe(*self._patterns)
+        for _ in self._patterns:
+            if await subscription.get_message(timeout=TIMEOUT_SECONDS) is None:
+                raise RedisConnectionError(f"Redis did not confirm the subscription within {TIMEOUT_SECONDS:g} s")
 
     async def _follow(self, subscription: PubSub) -> None:
         self._connected.set()
-        _log.info(names.CHANNEL_CONNECTED, pattern=self._pattern)
+        _log.info(names.CHANNEL_CONNECTED, pattern=" ".join(self._patterns))
         for listener in self._all_listeners():
             listener.mark_gap(Gap("reconnected"))
         try:
@@ -168,10 +170,14 @@ class Subscriber:
                 asked_for_a_sign = True
 
     def _deliver(self, channel: bytes, message: bytes) -> None:
-        # turns.{organization}.{session}.{turn}, or the same of cancelled turns
+        # turns.{organization}.{session}.{turn}, the same of cancelled turns, or documents.{organization}.{document}
         ids = channel.split(b".")[2:]
         interested = [listener for id_ in (*ids, _EVERYTHING) for listener in self._listeners.get(id_, ())]
         if not interested:
+            return
+        if channel.startswith(DOCUMENTS_PREFIX.encode()):
+            for listener in interested:
+                listener.mark_gap(Gap("changed"))
             return
         try:
             envelope = Envelope.decode(message)

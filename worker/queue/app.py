@@ -8,7 +8,11 @@ from celery import Celery
 
 QUEUE: Final = "turns"
 RUN_TURN: Final = "turns.run"
-"""The one task's name. Who rings knows the task by it and never imports the task."""
+"""The task of a turn. Who rings knows a task by its name and never imports it."""
+
+DOCUMENT_QUEUE: Final = "documents"
+INGEST_DOCUMENT: Final = "documents.ingest"
+"""The task of a document."""
 
 # Redis: a dead peer is noticed within this, and a publisher that cannot connect gives up.
 _SOCKET_TIMEOUT_SECONDS: Final = 5.0
@@ -26,7 +30,7 @@ def celery_app(broker_url: str) -> Celery:
         accept_content=["json"],
         task_serializer="json",
         task_default_queue=QUEUE,
-        task_routes={RUN_TURN: {"queue": QUEUE}},
+        task_routes={RUN_TURN: {"queue": QUEUE}, INGEST_DOCUMENT: {"queue": DOCUMENT_QUEUE}},
         task_ignore_result=True,
         task_acks_late=False,
         task_publish_retry=False,

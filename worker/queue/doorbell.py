@@ -1,4 +1,4 @@
-"""Rings Celery workers for turns that can be claimed."""
+"""Rings Celery workers for turns and documents that can be claimed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from kombu.exceptions import OperationalError
 
 from worker.errors import TurnWorkerError
-from worker.queue.app import RUN_TURN, celery_app
+from worker.queue.app import INGEST_DOCUMENT, RUN_TURN, celery_app
 from worker.telemetry.masking import mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
+    from worker.storage.documents import DocumentReference
     from worker.turns.dispatch import TurnReference
 
 
@@ -53,19 +55,29 @@ class CeleryDoorbell:
         Raises:
             BrokerUnavailable: when the broker did not take them; some may have been sent.
         """
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._ring, turns)
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._send, RUN_TURN, [(turn.turn_id, turn.organization_id) for turn in turns]
+        )
+
+    async def ring_for_document(self, document: DocumentReference) -> None:
+        """Send a message for a document.
+
+        Raises:
+            BrokerUnavailable: when the broker did not take it.
+        """
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._send, INGEST_DOCUMENT, [(document.document_id, document.organization_id)]
+        )
 
     def close(self) -> None:
         """Wait for rings under way and close the connections."""
         self._thread.shutdown(wait=True)
         self._app.close()
 
-    def _ring(self, turns: Sequence[TurnReference]) -> None:
+    def _send(self, task: str, ids: Sequence[tuple[UUID, UUID]]) -> None:
         try:
             with self._app.producer_or_acquire() as producer:
-                for turn in turns:
-                    self._app.send_task(
-                        RUN_TURN, args=(str(turn.turn_id), str(turn.organization_id)), producer=producer
-                    )
+                for arguments in ids:
+                    self._app.send_task(task, args=[str(id_) for id_ in arguments], producer=producer)
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(mask_secrets(str(error))) from error

@@ -15,6 +15,9 @@ from worker.channel.subscriber import Subscriber
 from worker.channel.text_stream import TextStreams
 from worker.engine.llm.clients import ProviderClients
 from worker.engine.process import prepare_process
+from worker.knowledge.embeddings import Embedder
+from worker.knowledge.ingestion import Ending as IngestionEnding
+from worker.knowledge.ingestion import IngestionWorker
 from worker.queue.doorbell import CeleryDoorbell
 from worker.queue.loop import LoopThread
 from worker.storage.database import Database
@@ -27,6 +30,7 @@ from worker.turns.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from worker.settings import Settings
+    from worker.storage.documents import DocumentReference
 
 log = structlog.get_logger(__name__)
 
@@ -66,11 +70,17 @@ class WorkerRuntime:
         """Run a turn on the loop and wait for its end; called by one of Celery's threads."""
         return self._loop.submit(self._executor.execute(turn)).result()
 
+    def ingest(self, document: DocumentReference) -> IngestionEnding:
+        """Make chunks of a document on the loop and wait for the end of it; called by one of Celery's threads."""
+        return self._loop.submit(self._ingestion.ingest(document)).result()
+
     def begin_shutdown(self) -> None:
         """Let running turns finish for the grace period, then give back the rest. Returns at once."""
         grace = self._settings.shutdown_grace_seconds
         log.info(names.WORKER_STOPPING, running=self._executor.running, grace_seconds=grace)
         self._loop.loop.call_soon_threadsafe(self._sweeper.stop)
+        # Whoever takes such a document on does so behind the chunks that are stored.
+        self._loop.loop.call_soon_threadsafe(self._ingestion.give_back)
         self._loop.loop.call_soon_threadsafe(self._loop.loop.call_later, grace, self._executor.give_back)
 
     def stop(self) -> None:
@@ -94,9 +104,14 @@ class WorkerRuntime:
             worker_name=self.name,
             texts=self._texts,
         )
-        self._cancellations = Subscriber(self._redis_url, pattern=CANCELLATIONS)
+        self._cancellations = Subscriber(self._redis_url, patterns=[CANCELLATIONS])
         self._stopping_cancelled = asyncio.create_task(stop_cancelled_turns(self._cancellations, self._executor))
         await self._cancellations.start()
+        self._embedder = Embedder.of(self._settings)
+        self._ingestion = IngestionWorker(
+            self._settings, self._database, self._publisher, self._embedder, worker_name=self.name
+        )
+        self._ingestion.start()
         self._sweeper = Sweeper(self._settings, self._database, self._dispatch, worker_name=self.name)
         self._sweeping = asyncio.create_task(self._sweeper.run())
 
@@ -106,6 +121,9 @@ class WorkerRuntime:
         await self._cancellations.close()
         await self._stopping_cancelled
         await self._executor.drain()
+        await self._ingestion.drain()
+        if self._embedder is not None:
+            await self._embedder.close()
         await self._dispatch.drain()
         await self._clients.close()
         await self._texts.close()

@@ -1,4 +1,4 @@
-"""The Celery task, and the life of a Celery worker process around it."""
+"""The Celery tasks, and the life of a Celery worker process around it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from uuid import UUID
 from celery import signals
 from celery.exceptions import SecurityWarning
 
-from worker.queue.app import RUN_TURN, celery_app
+from worker.queue.app import DOCUMENT_QUEUE, INGEST_DOCUMENT, QUEUE, RUN_TURN, celery_app
 from worker.queue.runtime import WorkerRuntime
+from worker.storage.documents import DocumentReference
 from worker.turns.dispatch import TurnReference
 
 if TYPE_CHECKING:
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
 
 
 def worker_app(runtime: WorkerRuntime, broker_url: str) -> Celery:
-    """The Celery application of a worker process: the task is registered, and the process's signals drive the runtime."""
+    """The Celery application of a worker process: the tasks are registered, and the process's signals drive the runtime."""
     app = celery_app(broker_url)
 
     @app.task(name=RUN_TURN)
     def run_turn(turn_id: str, organization_id: str) -> str:
         """Run one turn if it can be claimed, and say how that ended."""
         return runtime.execute(TurnReference(UUID(organization_id), UUID(turn_id))).value
+
+    @app.task(name=INGEST_DOCUMENT)
+    def ingest_document(document_id: str, organization_id: str) -> str:
+        """Make chunks of one document if it can be claimed, and say how that ended."""
+        return runtime.ingest(DocumentReference(UUID(organization_id), UUID(document_id))).value
 
     # A bootstep's stop() would run before the pool has drained; the signals come at the right moments.
     # Logging is set up already; a receiver, whatever it does, keeps Celery from setting it up once more.
@@ -49,6 +55,7 @@ def run_worker(settings: Settings, *, database_url: str, redis_url: str) -> int:
     app = worker_app(runtime, redis_url)
     worker = app.Worker(
         pool="threads",
+        queues=[QUEUE, DOCUMENT_QUEUE] if settings.document_concurrency else [QUEUE],
         concurrency=settings.concurrency,
         hostname=f"turn-worker@{runtime.name.replace('/', '.')}",
         loglevel=settings.log_level,

@@ -34,6 +34,9 @@ DURATION_SECONDS: Final = "duration_seconds"
 DELAY_SECONDS: Final = "delay_seconds"
 """Field: how long it will be until the next try, in seconds."""
 
+DOCUMENT_ID: Final = "document_id"
+"""Field: the document of the knowledge base."""
+
 COUNT: Final = "count"
 """Field: how many turns, events or rows the line is about."""
 
@@ -94,6 +97,25 @@ TRANSITION_FAILED: Final = "transition.failed"
 
 SIDE_QUESTION_DEFECT: Final = "side_question.defect"
 """An extraction or a compaction ran into a defect of this program, which the line has; the turn went on without."""
+# Knowledge base
+
+DOCUMENT_CLAIMED: Final = "document.claimed"
+"""This process reads a document."""
+
+DOCUMENT_READY: Final = "document.ready"
+"""A document can be searched; with a `code` if it has to do without something."""
+
+DOCUMENT_RETRYING: Final = "document.retrying"
+"""A document could not be read for now; it may be claimed again after `delay_seconds`."""
+
+DOCUMENT_FAILED: Final = "document.failed"
+"""A document cannot be read, with its `code`."""
+
+DOCUMENT_DEFECT: Final = "document.defect"
+"""A defect of this program ended the reading of a document; the line has the traceback."""
+
+EMBEDDINGS_FAILED: Final = "embeddings.failed"
+"""There are no vectors of a document or of a question; words alone decide what is found."""
 
 # Leases
 

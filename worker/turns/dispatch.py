@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from worker.channel.publisher import Publisher
     from worker.storage.database import Database
+    from worker.storage.documents import DocumentReference
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,13 @@ class Doorbell(Protocol):
 
     async def ring(self, turns: Sequence[TurnReference]) -> None:
         """Ring for each turn.
+
+        Raises:
+            TurnWorkerError: when the broker cannot be reached within a few seconds.
+        """
+
+    async def ring_for_document(self, document: DocumentReference) -> None:
+        """Ring for a document that can be claimed.
 
         Raises:
             TurnWorkerError: when the broker cannot be reached within a few seconds.
@@ -92,6 +100,10 @@ class Dispatch:
             self._look_at(
                 {Line(event.organization_id, event.session_id) for event in events if event.type in _LINE_CHANGING}
             )
+
+    def document_uploaded(self, document: DocumentReference) -> None:
+        """Ring for a document that was committed. Returns at once."""
+        self._start(self._ring_for_document(document))
 
     def look_later(self, line: Line, delay_seconds: float) -> None:
         """Ring for the head of the line, if there is room, when its pause is over. If this process ends before, a sweep does."""
@@ -149,6 +161,12 @@ class Dispatch:
         except TurnWorkerError as error:
             log.warning(names.RING_FAILED, error=str(error), turn_ids=[str(turn.turn_id) for turn in turns])
             await self._return_to_backlog(turns)
+
+    async def _ring_for_document(self, document: DocumentReference) -> None:
+        try:
+            await self._doorbell.ring_for_document(document)
+        except TurnWorkerError as error:
+            log.warning(names.RING_FAILED, error=str(error), document_id=str(document.document_id))
 
     async def _return_to_backlog(self, turns: Sequence[TurnReference]) -> None:
         try:

@@ -30,7 +30,7 @@ RECONNECTED = Gap("reconnected")
 async def subscribing(
     url: str, *, pattern: str = "turns.*", silence_seconds: float = 10.0
 ) -> AsyncIterator[Subscriber]:
-    subscriber = Subscriber(url, pattern=pattern, silence_seconds=silence_seconds)
+    subscriber = Subscriber(url, patterns=[pattern], silence_seconds=silence_seconds)
     try:
         await subscriber.start()
         yield subscriber

@@ -15,6 +15,7 @@ from api_stub.client import (
     ApiUnreachable,
     AsyncTurnWorkerClient,
     Conflict,
+    DocumentUnfinished,
     InvalidApiKey,
     InvalidRequest,
     NotFound,
@@ -141,6 +142,20 @@ async def test_recordings_are_registered_and_forgotten(connect: Callable[..., Cl
     await client.delete_recording("rec_1")
     with pytest.raises(NotFound, match="recording_not_found"):
         await client.delete_recording("rec_1")
+
+
+async def test_documents_are_uploaded_and_deleted(connect: Callable[..., Client]) -> None:
+    client = connect()
+    document = await client.upload_document("# Hours", filename="hours.md", language="english", metadata={"a": 1})
+    assert (document.name, document.media_type, document.status) == ("hours.md", "text/markdown", "pending")
+    assert (document.language, document.metadata) == ("english", {"a": 1})
+    assert await client.get_document(document.id) == document
+    assert (await client.list_documents()).data == [document]
+    with pytest.raises(DocumentUnfinished, match="still pending"):
+        await client.wait_for_document(document.id, timeout_seconds=0.1)
+    await client.delete_document(document.id)
+    with pytest.raises(NotFound, match="document_not_found"):
+        await client.get_document(document.id)
 
 
 async def test_waiting_ends_as_soon_as_the_turn_does(connect: Callable[..., Client], served: Tenant) -> None:

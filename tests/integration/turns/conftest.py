@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from tests.world import World
+    from worker.storage.documents import DocumentReference
     from worker.turns.fault_points import FaultPoint
 
 
@@ -44,6 +45,9 @@ class RecordingDoorbell:
     async def ring(self, turns: Sequence[TurnReference]) -> None:
         self.rung += turns
         self.changed.set()
+
+    async def ring_for_document(self, document: DocumentReference) -> None:
+        raise AssertionError(f"no turn rings for {document}")
 
     async def wait_for(self, turn: TurnReference) -> None:
         while turn not in self.rung:

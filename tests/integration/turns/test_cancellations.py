@@ -40,7 +40,7 @@ async def test_news_of_its_cancellation_stops_a_turn_in_the_middle_of_an_llm_str
     async with make_worker(
         lease_seconds=2 * HOUR, lease_renewal_seconds=HOUR, cancellation_check_seconds=HOUR
     ) as worker:
-        subscriber = Subscriber(redis_url, pattern=CANCELLATIONS)
+        subscriber = Subscriber(redis_url, patterns=[CANCELLATIONS])
         following = asyncio.create_task(stop_cancelled_turns(subscriber, worker.executor))
         await subscriber.start()
         turn, running = await in_the_middle_of_its_reply(world, worker, llm)

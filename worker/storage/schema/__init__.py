@@ -4,6 +4,7 @@ from worker.storage.schema.base import metadata
 from worker.storage.schema.capacity import enqueue_rates, worker_processes
 from worker.storage.schema.conversations import messages, outbox, sessions, turns, usage_entries
 from worker.storage.schema.journal import journal_steps
+from worker.storage.schema.knowledge import chunks, document_sources, documents
 from worker.storage.schema.organizations import (
     api_keys,
     idempotency_keys,
@@ -17,6 +18,9 @@ from worker.storage.schema.tools import tool_versions, tools
 
 __all__ = [
     "api_keys",
+    "chunks",
+    "document_sources",
+    "documents",
     "enqueue_rates",
     "idempotency_keys",
     "journal_steps",

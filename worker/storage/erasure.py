@@ -112,7 +112,9 @@ async def erase_session(
     """
     session = await lock_session(connection, organization_id=organization_id, session_id=session_id)
     names = {"organization_id": organization_id, "session_id": session_id}
-    cancelled = await cancel_turns(connection, **names, cancellation=_ERASED)
+    cancelled = await cancel_turns(
+        connection, organization_id=organization_id, session_id=session_id, cancellation=_ERASED
+    )
     events = cancelled_events(cancelled, _ERASED)
     if session.state == "running":
         events.append(NewEvent("session.ended", None, {"reason": _ERASED.code}, raises_revision=True))

@@ -104,6 +104,7 @@ class LLMCall:
         model: The configured model.
         usage: What it used. Of a reply that was cut off, the completion tokens are estimated from the text that arrived.
         turn_goes_on: Whether the turn goes on after it, with tools or whatever a side question was asked for.
+        purpose: What it was for: the conversation itself, or a question on its side.
     """
 
     number: int
@@ -111,6 +112,7 @@ class LLMCall:
     model: str
     usage: LLMUsage
     turn_goes_on: bool = False
+    purpose: str = "conversation"
 
 
 class UsageLedger(Protocol):

@@ -54,6 +54,9 @@ class ClaimedTurn:
         parent_turn_id: The session's head, from which this turn goes on.
         session_checkpoint: The checkpoint the session was created with.
         organization_settings: As `worker.workflow.organization_settings` reads them.
+        session_external_id: What its caller calls the session.
+        trace_context: The W3C trace context of whoever asked for the turn.
+        waited_seconds: How long it could have been claimed and was not; None after a lost worker, which had it meanwhile.
     """
 
     attempt: Attempt
@@ -70,6 +73,9 @@ class ClaimedTurn:
     model_defaults: dict[str, Any] | None
     organization_settings: dict[str, Any]
     events: tuple[RecordedEvent, ...]
+    session_external_id: str | None = None
+    trace_context: dict[str, str] | None = None
+    waited_seconds: float | None = None
 
 
 # The session's row is locked before the turn's, as everywhere. What the statement sees of other turns may be older than the
@@ -78,7 +84,7 @@ class ClaimedTurn:
 # choose the same at the same time are told apart by the index on it; whatever ends a turn frees its slot.
 _CLAIM = text(f"""
     WITH session AS (
-        SELECT sessions.* FROM sessions JOIN turns ON turns.session_id = sessions.id
+        SELECT sessions.*, turns.status AS turn_status FROM sessions JOIN turns ON turns.session_id = sessions.id
         WHERE turns.id = :turn_id AND turns.organization_id = :organization_id AND sessions.state = 'running'
         FOR UPDATE OF sessions
     ), slot AS (
@@ -143,6 +149,11 @@ _CLAIM = text(f"""
         session.definition_id,
         session.checkpoint,
         session.initial_context,
+        session.external_id AS session_external_id,
+        claimed.trace_context,
+        CASE WHEN session.turn_status = 'pending'
+            THEN CAST(extract(epoch FROM now() - claimed.available_at) AS double precision)
+        END AS waited_seconds,
         organizations.model_defaults,
         organizations.settings,
         numbered.last_sequence,
@@ -212,4 +223,7 @@ async def claim_turn(
             revision=row.revision,
             now=row.now,
         ),
+        session_external_id=row.session_external_id,
+        trace_context=row.trace_context,
+        waited_seconds=row.waited_seconds,
     )

@@ -33,6 +33,7 @@ class EnqueuedTurn:
         revision: The session's revision since then.
         claimable: Nothing stood before it when it was written. If something did, that may be over by the time of the commit.
         rung: It is claimable, and a worker has room for it: it is noted as rung, and the caller rings.
+        session_external_id: What its caller calls the session.
     """
 
     turn_id: UUID
@@ -43,6 +44,7 @@ class EnqueuedTurn:
     rung: bool
     created_at: datetime
     events: tuple[RecordedEvent, ...]
+    session_external_id: str | None = None
 
 
 # The update takes the lock on the session's row, and the place in its line, the revision and the event's number with it.
@@ -54,7 +56,7 @@ _ENQUEUE = text(f"""
           AND organization_id = :organization_id
           AND state = 'running'
           AND revision = coalesce(CAST(:expected_revision AS integer), revision)
-        RETURNING organization_id, id, last_position, revision, last_sequence
+        RETURNING organization_id, id, external_id, last_position, revision, last_sequence
     ), line AS (
         SELECT NOT EXISTS (
             SELECT 1 FROM turns AS earlier
@@ -65,18 +67,19 @@ _ENQUEUE = text(f"""
     ), turn AS (
         INSERT INTO turns (
             id, organization_id, session_id, position, opening, user_messages, external_id, metadata,
-            priority, waiting, rung_at
+            trace_context, priority, waiting, rung_at
         )
         SELECT
             :turn_id, organization_id, id, last_position, :opening, CAST(:user_messages AS json),
             CAST(:external_id AS text), CAST(:metadata AS json),
-            :priority, claimable AND NOT rung, CASE WHEN rung THEN now() END
+            CAST(:trace_context AS json), :priority, claimable AND NOT rung, CASE WHEN rung THEN now() END
         FROM numbered, place
     ), recorded AS ({RECORD_EVENTS})
     SELECT
         last_position,
         revision,
         last_sequence,
+        external_id,
         now() AS now,
         claimable,
         rung
@@ -95,6 +98,7 @@ async def enqueue_turn(
     metadata: Mapping[str, JsonValue] | None = None,
     expected_revision: int | None = None,
     priority: int = 0,
+    trace_context: Mapping[str, str] | None = None,
 ) -> EnqueuedTurn:
     """Write a pending turn at the end of its session's line.
 
@@ -104,6 +108,7 @@ async def enqueue_turn(
     Args:
         priority: Of the turns of its organization that wait for a worker, those with a higher one go first. Inside a session
             the order of the line beats it.
+        trace_context: The W3C trace context of whoever asks for the turn; its spans link to it.
 
     Raises:
         SessionNotFound: when the organization has no such session.
@@ -124,6 +129,7 @@ async def enqueue_turn(
             "external_id": external_id,
             "metadata": to_json(dict(metadata or {})),
             "priority": priority,
+            "trace_context": to_json(dict(trace_context)) if trace_context else None,
             **event_parameters(events),
         },
     )
@@ -142,5 +148,13 @@ async def enqueue_turn(
         now=row.now,
     )
     return EnqueuedTurn(
-        turn_id, session_id, row.last_position, row.revision, row.claimable, row.rung, row.now, recorded
+        turn_id,
+        session_id,
+        row.last_position,
+        row.revision,
+        row.claimable,
+        row.rung,
+        row.now,
+        recorded,
+        row.external_id,
     )

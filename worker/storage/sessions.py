@@ -94,6 +94,7 @@ async def create_session(
     external_id: str | None,
     metadata: Mapping[str, JsonValue],
     opening: bool = True,
+    trace_context: Mapping[str, str] | None = None,
 ) -> CreatedSession:
     """Create a session on the workflow's newest definition, which it keeps to its end.
 
@@ -122,7 +123,13 @@ async def create_session(
     )
     if not opening:
         return CreatedSession(session_id, 0, None)
-    turn = await enqueue_turn(connection, organization_id=organization_id, session_id=session_id, opening=True)
+    turn = await enqueue_turn(
+        connection,
+        organization_id=organization_id,
+        session_id=session_id,
+        opening=True,
+        trace_context=trace_context,
+    )
     return CreatedSession(session_id, turn.revision, turn)
 
 

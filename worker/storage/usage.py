@@ -31,9 +31,10 @@ class UsageEntry:
     total_tokens: int
     cache_read_input_tokens: int
     cache_creation_input_tokens: int
+    purpose: str = "conversation"
 
 
-_TYPES: Final = {"organization_id": "uuid", "turn_id": "uuid", "processor": "text", "model": "text"}
+_TYPES: Final = {"organization_id": "uuid", "turn_id": "uuid", "processor": "text", "model": "text", "purpose": "text"}
 _COLUMNS: Final = {field.name: _TYPES.get(field.name, "integer") for field in fields(UsageEntry)}
 
 RECORD_USAGE: Final = f"""

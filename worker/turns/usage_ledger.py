@@ -101,6 +101,7 @@ class AttemptUsage:
             total_tokens=call.usage.total_tokens,
             cache_read_input_tokens=call.usage.cache_read_input_tokens,
             cache_creation_input_tokens=call.usage.cache_creation_input_tokens,
+            purpose=call.purpose,
         )
         if call.turn_goes_on:
             self._ledger.write([entry])

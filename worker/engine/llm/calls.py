@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from worker.engine.llm.reply import Reply, ReplyReader
 
+CONVERSATION: Final = "conversation"
+SIDE_QUESTION: Final = "side_question"
+"""What a call was for, as the ledger of usage keeps it."""
+
 _END: Final = object()
 
 
@@ -108,13 +112,13 @@ class LLMCalls:
         def finished() -> None:
             self._open = None
             reply = reader.reply()
-            self._count(number, reader, turn_goes_on=bool(reply.tool_calls))
+            self._count(number, reader, CONVERSATION, turn_goes_on=bool(reply.tool_calls))
             self._reply = reply
             self._replies_taken = self._replies
 
         def cut_off(error: BaseException) -> None:
             self._open = None
-            self._count(number, reader, turn_goes_on=False)
+            self._count(number, reader, CONVERSATION, turn_goes_on=False)
             self._fail(error, replying=True)
 
         self._open = ReplyStream(source, reader, watch, finished, cut_off)
@@ -134,7 +138,7 @@ class LLMCalls:
         replying = False
 
         def ended(_: BaseException | None = None) -> None:
-            self._count(number, reader, turn_goes_on=True)
+            self._count(number, reader, SIDE_QUESTION, turn_goes_on=True)
 
         try:
             async with asyncio.timeout(None) as silence:
@@ -173,7 +177,7 @@ class LLMCalls:
                 "Look for a tool whose result makes the model call it again."
             )
 
-    def _count(self, number: int, reader: ReplyReader, *, turn_goes_on: bool) -> None:
+    def _count(self, number: int, reader: ReplyReader, purpose: str, *, turn_goes_on: bool) -> None:
         self._on_end(
             LLMCall(
                 number=number,
@@ -181,6 +185,7 @@ class LLMCalls:
                 model=self._model,
                 usage=reader.usage,
                 turn_goes_on=turn_goes_on,
+                purpose=purpose,
             )
         )
 

@@ -131,6 +131,8 @@ turns = Table(
     Column("error", JSON),
     # The checkpoint after the turn without its messages, which are in `messages`.
     Column("checkpoint", JSON),
+    # The W3C trace context of whoever asked for it: {"traceparent", "tracestate"}.
+    Column("trace_context", JSON),
     # The turn's messages are the whole context, not an addition to its parent's.
     Column("replaces_context", Boolean, nullable=False, server_default=text("false")),
     created_at_column(),
@@ -219,6 +221,9 @@ usage_entries = Table(
     count_column("total_tokens"),
     count_column("cache_read_input_tokens"),
     count_column("cache_creation_input_tokens"),
+    # What the call was for: conversation, extraction, compaction ...
+    Column("purpose", Text, nullable=False, server_default=text("'conversation'")),
     created_at_column(),
     PrimaryKeyConstraint("turn_id", "attempt", "call"),
+    Index("ix_usage_entries_organization_id_created_at", "organization_id", "created_at"),
 )

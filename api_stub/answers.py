@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,16 +18,20 @@ from api_stub.problems import invalid_request
 from worker.errors import TurnWorkerError
 from worker.storage.database import DatabaseUnavailable
 from worker.storage.idempotency import Answer, KeyedRequest, find_answer, keep_answer
+from worker.telemetry.tracing import TracedTurn, trace_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from sqlalchemy.ext.asyncio import AsyncConnection
     from starlette.requests import Request
 
     from api_stub.services import Services
     from worker.storage.documents import DocumentReference
+    from worker.storage.enqueue import EnqueuedTurn
     from worker.storage.outbox import RecordedEvent
+    from worker.telemetry.telemetry import Telemetry
     from worker.turns.dispatch import TurnReference
 
 _MAX_KEY_CHARS = 255
@@ -33,7 +39,11 @@ _MAX_KEY_CHARS = 255
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a request: its answer, the events that were recorded, the turns and the document that can now be claimed."""
+    """What came of a request: its answer, the events that were recorded, the turns and the document that can now be claimed.
+
+    Attributes:
+        enqueued: The turn that it enqueued.
+    """
 
     body: Any
     status_code: int = 200
@@ -41,6 +51,7 @@ class Done:
     events: Sequence[RecordedEvent] = ()
     ring: Sequence[TurnReference] = ()
     uploaded: DocumentReference | None = None
+    enqueued: EnqueuedTurn | None = None
 
     def respond(self) -> Response:
         """The answer as it is sent."""
@@ -87,6 +98,7 @@ async def perform(
         Problem: when the key is not acceptable.
         IdempotencyKeyReused: when it was used before with another body.
     """
+    started_ns = time.time_ns()
     keyed = _keyed(request, organization_id, body)
     if keyed is None:
         connecting = services.database.statement() if one_statement else services.database.transaction()
@@ -108,10 +120,26 @@ async def perform(
             if first is None:
                 raise
             return respond(first.body, first.status_code, {**first.headers, "Idempotency-Replayed": "true"})
-    services.dispatch.after_commit(done.events, done.ring)
-    if done.uploaded is not None:
-        services.dispatch.document_uploaded(done.uploaded)
+    with _observed(services.telemetry, organization_id, done.enqueued, request, started_ns):
+        services.dispatch.after_commit(done.events, done.ring)
+        if done.uploaded is not None:
+            services.dispatch.document_uploaded(done.uploaded)
     return response
+
+
+def _observed(
+    telemetry: Telemetry, organization_id: UUID, turn: EnqueuedTurn | None, request: Request, started_ns: int
+) -> AbstractContextManager[None]:
+    """Make what happens inside part of the session's trace, if a turn was enqueued."""
+    if turn is None:
+        return nullcontext()
+    traced = TracedTurn(
+        organization_id=organization_id,
+        session_id=turn.session_id,
+        session_name=turn.session_external_id,
+        turn_id=turn.turn_id,
+    )
+    return telemetry.enqueued(traced, started_ns=started_ns, caller=trace_context(request.headers))
 
 
 def _keyed(request: Request, organization_id: UUID, body: bytes) -> KeyedRequest | None:

@@ -16,7 +16,9 @@ from worker.queue.doorbell import CeleryDoorbell
 from worker.storage.database import Database
 from worker.storage.migrate import SchemaRevisions, schema_revisions
 from worker.storage.secrets import Vault
+from worker.telemetry.telemetry import Telemetry
 from worker.turns.dispatch import Dispatch
+from worker.turns.queue_watch import QueueWatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -41,6 +43,8 @@ class Services:
     texts: TextReader
     vault: Vault
     schema_revisions: SchemaRevisions
+    telemetry: Telemetry
+    queue_watch: QueueWatch
 
     @classmethod
     @asynccontextmanager
@@ -64,11 +68,18 @@ class Services:
             stack.push_async_callback(texts.close)
             if doorbell is None:
                 doorbell = stack.enter_context(closing(CeleryDoorbell(redis_url)))
-            dispatch = Dispatch(database, publisher, doorbell)
+            telemetry = Telemetry.start(settings, scraped=True)
+            stack.push_async_callback(asyncio.to_thread, telemetry.close)
+            dispatch = Dispatch(database, publisher, doorbell, telemetry)
             stack.push_async_callback(dispatch.drain)
+            queue_watch = QueueWatch(database, telemetry)
+            watching = asyncio.create_task(queue_watch.run())
+            stack.push_async_callback(asyncio.wait, [watching])
+            stack.callback(watching.cancel)
             await subscriber.start()
             revisions = await asyncio.to_thread(schema_revisions)
-            yield cls(settings, database, dispatch, subscriber, texts, Vault(settings.secret_key), revisions)
+            vault = Vault(settings.secret_key)
+            yield cls(settings, database, dispatch, subscriber, texts, vault, revisions, telemetry, queue_watch)
 
 
 # A coroutine, though it awaits nothing: FastAPI would run a plain function in a thread, for every request.

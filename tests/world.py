@@ -15,7 +15,7 @@ from worker.storage.enqueue import EnqueuedTurn, enqueue_turn
 from worker.storage.line import claimable_turn
 from worker.storage.organizations import create_organization
 from worker.storage.sessions import CreatedSession, EndedSession, create_session, end_session
-from worker.storage.workflows import create_workflow
+from worker.storage.workflows import create_workflow, put_definition
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -72,6 +72,16 @@ class World:
                 connection, organization_id=organization_id, name="Reception", definition=definition()
             )
         return cls(database, organization_id, workflow_id, **changes)
+
+    async def draw(self, graph: dict[str, Any]) -> None:
+        """Give the workflow another graph; sessions made from now on use it."""
+        async with self.database.transaction() as connection:
+            await put_definition(
+                connection,
+                organization_id=self.organization_id,
+                workflow_id=self.workflow_id,
+                definition={"graph": graph, "workflow_configurations": {}},
+            )
 
     async def session(self, *, opening: bool = False, **values: Any) -> CreatedSession:
         given = {"initial_context": {}, "external_id": None, "metadata": {}} | values

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.errors import TurnWorkerError
 
 Seconds = Annotated[float, Field(gt=0)]
+HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/]+")]
 
 
 class InvalidSettings(TurnWorkerError):
@@ -23,9 +24,9 @@ class InvalidSettings(TurnWorkerError):
 class Settings(BaseSettings):
     """Everything that can be configured from outside, read once at process start by `load_settings`.
 
-    Three variables keep the names that their worlds gave them (`DATABASE_URL`, `REDIS_URL`, and the
-    providers' `ANTHROPIC_API_KEY` / `OPENAI_API_KEY` with their base URLs); all others start with
-    `TURN_WORKER_`. Durations are in seconds, sizes in bytes.
+    Some variables keep the names that their worlds gave them (`DATABASE_URL`, `REDIS_URL`, the providers'
+    `ANTHROPIC_API_KEY` / `OPENAI_API_KEY` with their base URLs, and OpenTelemetry's `OTEL_*`); all others start
+    with `TURN_WORKER_`. Durations are in seconds, sizes in bytes.
     """
 
     model_config = SettingsConfigDict(
@@ -165,6 +166,54 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "console"] | None = Field(
         None, description="`json` or `console`. Default: `console` on a terminal, else `json`."
+    )
+
+    trace_content: bool = Field(
+        default=False,
+        description="Whether spans hold what was said: prompts, messages, arguments and results of tools.",
+    )
+    trace_url_template: str | None = Field(
+        None,
+        description="Where a trace can be looked at, e.g. `https://jaeger.example/trace/{trace_id}`; shown as `trace_url` in "
+        "a session's gathered context.",
+    )
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="The port on which a worker shows its metrics to Prometheus, at TURN_WORKER_HOST; 0 for none. The API "
+        "shows its own at `/metrics`.",
+    )
+    otlp_endpoint: HttpAddress | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Where spans and metrics are sent, e.g. `http://collector:4318`. Not set: nowhere.",
+    )
+    otlp_traces_endpoint: HttpAddress | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        description="Where spans are sent instead: with `http/protobuf` the whole URL.",
+    )
+    otlp_metrics_endpoint: HttpAddress | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        description="Where metrics are sent instead: with `http/protobuf` the whole URL.",
+    )
+    otlp_protocol: Literal["grpc", "http/protobuf"] = Field(
+        "http/protobuf",
+        validation_alias="OTEL_EXPORTER_OTLP_PROTOCOL",
+        description="How they are sent: `grpc` or `http/protobuf`.",
+    )
+    otlp_headers: SecretStr | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_HEADERS",
+        description="Headers sent along, e.g. a key: `name=value`, comma-separated, values percent-encoded.",
+    )
+    otel_service_name: str = Field(
+        "turn-worker", min_length=1, validation_alias="OTEL_SERVICE_NAME", description="What traces call the program."
+    )
+    otel_sdk_disabled: bool = Field(
+        default=False, validation_alias="OTEL_SDK_DISABLED", description="`true`: send neither spans nor metrics."
     )
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from worker.storage import views
 from worker.storage.erasure import erase_session as erase
 from worker.storage.limits import check_enqueue
 from worker.storage.session_lock import SessionNotFound
+from worker.telemetry.tracing import trace_context
 from worker.turns.dispatch import TurnReference
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ async def create_session(
             external_id=wanted.external_id,
             metadata=wanted.metadata,
             opening=wanted.begins_with == "agent",
+            trace_context=trace_context(request.headers),
         )
         session = await views.get_session(connection, organization_id=organization_id, session_id=created.session_id)
         turn = created.opening_turn
@@ -69,6 +71,7 @@ async def create_session(
             {"Location": f"/v1/sessions/{created.session_id}"},
             events=turn.events if turn else (),
             ring=[TurnReference(organization_id, turn.turn_id)] if turn and turn.rung else (),
+            enqueued=turn,
         )
 
     return await perform(request, services, organization_id, body, create)

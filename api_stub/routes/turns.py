@@ -19,6 +19,7 @@ from worker.storage import enqueue as storage
 from worker.storage import views
 from worker.storage.limits import check_enqueue
 from worker.storage.session_lock import SessionNotFound
+from worker.telemetry.tracing import trace_context
 from worker.turns.dispatch import TurnReference
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ async def enqueue_turn(
             metadata=wanted.metadata,
             expected_revision=wanted.expected_revision,
             priority=wanted.priority,
+            trace_context=trace_context(request.headers),
         )
         return Done(
             views.enqueued_turn(
@@ -74,6 +76,7 @@ async def enqueue_turn(
             {"Location": f"/v1/turns/{turn.turn_id}"},
             events=turn.events,
             ring=[TurnReference(organization_id, turn.turn_id)] if turn.rung else (),
+            enqueued=turn,
         )
 
     return await perform(

@@ -10,7 +10,7 @@ import structlog
 from worker.conversation import event
 from worker.engine.round import Round
 from worker.engine.tools.tool import ToolInvocation, ToolResult, idempotency_key
-from worker.telemetry import names
+from worker.telemetry import names, observed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -153,12 +153,14 @@ class ToolRunner:
         await current.ordinary_calls_ended()
         if self._capture.end_reason is not None:
             return error_result("Another tool of the same reply ended the conversation.")
-        try:
-            await self._before_leaving(current.results)
-            await self._stage.move(self._stage.view.transitions[call.name])
-        except Exception:
-            log.warning(names.TRANSITION_FAILED, transition=call.name, exc_info=True)
-            return error_result("The transition failed and the conversation stays where it was.")
+        with observed.tool_call(call.name, call.id, kind="transition", arguments=call.arguments) as watched:
+            try:
+                await self._before_leaving(current.results)
+                await self._stage.move(self._stage.view.transitions[call.name])
+            except Exception:
+                log.warning(names.TRANSITION_FAILED, transition=call.name, exc_info=True)
+                watched.failed("transition_failed")
+                return error_result("The transition failed and the conversation stays where it was.")
         return dict(DONE)
 
     async def _run(self, tool: Tool, call: ToolCall, current: Round) -> ToolResult:
@@ -172,13 +174,16 @@ class ToolRunner:
             now=self._clock(),
             state=self._capture.tool_state.get(_state_key(tool)),
         )
-        try:
-            result = await tool.run(invocation)
-            # What JSON cannot hold cannot be stored.
-            json.dumps([result.result, dict(result.learned), result.state], allow_nan=False)
-        except Exception:
-            log.warning(names.TOOL_FAILED, tool=call.name, exc_info=True)
-            return ToolResult(result=error_result(f"The tool {call.name!r} failed."))
+        with observed.tool_call(call.name, call.id, kind="tool", arguments=call.arguments) as watched:
+            try:
+                result = await tool.run(invocation)
+                # What JSON cannot hold cannot be stored.
+                json.dumps([result.result, dict(result.learned), result.state], allow_nan=False)
+            except Exception:
+                log.warning(names.TOOL_FAILED, tool=call.name, exc_info=True)
+                watched.failed("tool_failed")
+                return ToolResult(result=error_result(f"The tool {call.name!r} failed."))
+            watched.returned(result.result)
         return result
 
     def _apply(self, tool: Tool, result: ToolResult) -> JsonValue:

@@ -273,6 +273,7 @@ class _Turn:
     async def _converse(self, model: ResolvedModel, first: _First | None) -> None:
         async with self.clients.lend(model) as (provider, client):
             calls = LLMCalls(
+                provider=model.provider,
                 processor=provider.processor,
                 model=model.model,
                 limit=self.request.max_llm_calls,

@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 from worker.errors import TurnWorkerError
 from worker.queue.app import INGEST_DOCUMENT, RUN_TURN, celery_app
 from worker.telemetry.masking import mask_secrets
+from worker.telemetry.tracing import outgoing_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,13 +51,17 @@ class CeleryDoorbell:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="doorbell")
 
     async def ring(self, turns: Sequence[TurnReference]) -> None:
-        """Send one message for each turn.
+        """Send one message for each turn; its headers say in which span of which trace that happened.
 
         Raises:
             BrokerUnavailable: when the broker did not take them; some may have been sent.
         """
         await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._send, RUN_TURN, [(turn.turn_id, turn.organization_id) for turn in turns]
+            self._thread,
+            self._send,
+            RUN_TURN,
+            [(turn.turn_id, turn.organization_id) for turn in turns],
+            outgoing_context(),
         )
 
     async def ring_for_document(self, document: DocumentReference) -> None:
@@ -66,7 +71,7 @@ class CeleryDoorbell:
             BrokerUnavailable: when the broker did not take it.
         """
         await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._send, INGEST_DOCUMENT, [(document.document_id, document.organization_id)]
+            self._thread, self._send, INGEST_DOCUMENT, [(document.document_id, document.organization_id)], {}
         )
 
     def close(self) -> None:
@@ -74,10 +79,10 @@ class CeleryDoorbell:
         self._thread.shutdown(wait=True)
         self._app.close()
 
-    def _send(self, task: str, ids: Sequence[tuple[UUID, UUID]]) -> None:
+    def _send(self, task: str, ids: Sequence[tuple[UUID, UUID]], headers: dict[str, str]) -> None:
         try:
             with self._app.producer_or_acquire() as producer:
                 for arguments in ids:
-                    self._app.send_task(task, args=[str(id_) for id_ in arguments], producer=producer)
+                    self._app.send_task(task, args=[str(id_) for id_ in arguments], headers=headers, producer=producer)
         except (OperationalError, OSError) as error:
             raise BrokerUnavailable(mask_secrets(str(error))) from error

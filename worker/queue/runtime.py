@@ -22,10 +22,12 @@ from worker.queue.doorbell import CeleryDoorbell
 from worker.queue.loop import LoopThread
 from worker.storage.database import Database
 from worker.telemetry import names
+from worker.telemetry.telemetry import Telemetry
 from worker.turns.cancellations import stop_cancelled_turns
 from worker.turns.dispatch import Dispatch, TurnReference
 from worker.turns.executor import Ending, TurnExecutor
 from worker.turns.lease import LeaseKeeper
+from worker.turns.queue_watch import QueueWatch
 from worker.turns.sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class WorkerRuntime:
 
     def __init__(self, settings: Settings, *, database_url: str, redis_url: str) -> None:
         self._settings = settings
+        self._telemetry = Telemetry.start(settings, scraped=settings.metrics_port > 0)
         self._loop = LoopThread()
         self._database = Database(database_url, pool_size=settings.database_pool_size)
         self._publisher = Publisher(redis_url)
@@ -60,7 +63,13 @@ class WorkerRuntime:
         self.name = f"{socket.gethostname()}/{os.getpid()}"
 
     def start(self) -> None:
-        """Begin to sweep and to take turns."""
+        """Begin to sweep and to take turns.
+
+        Raises:
+            MetricsPortUnavailable: when something else listens where Prometheus is to find the metrics.
+        """
+        if self._settings.metrics_port:
+            self._telemetry.serve(self._settings.host, self._settings.metrics_port)
         self._loop.start()
         self._loop.submit(self._open()).result()
         self._leases.start()
@@ -89,12 +98,13 @@ class WorkerRuntime:
         self._loop.submit(self._close()).result()
         self._doorbell.close()
         self._loop.stop()
+        self._telemetry.close()
         log.info(names.WORKER_STOPPED, worker=self.name)
 
     async def _open(self) -> None:
         prepare_process("anthropic", "openai")
         self._clients = ProviderClients()
-        self._dispatch = Dispatch(self._database, self._publisher, self._doorbell)
+        self._dispatch = Dispatch(self._database, self._publisher, self._doorbell, self._telemetry)
         self._executor = TurnExecutor(
             settings=self._settings,
             database=self._database,
@@ -103,6 +113,7 @@ class WorkerRuntime:
             clients=self._clients,
             worker_name=self.name,
             texts=self._texts,
+            telemetry=self._telemetry,
         )
         self._cancellations = Subscriber(self._redis_url, patterns=[CANCELLATIONS])
         self._stopping_cancelled = asyncio.create_task(stop_cancelled_turns(self._cancellations, self._executor))
@@ -112,12 +123,15 @@ class WorkerRuntime:
             self._settings, self._database, self._publisher, self._embedder, worker_name=self.name
         )
         self._ingestion.start()
+        self._queue_watch = QueueWatch(self._database, self._telemetry)
         self._sweeper = Sweeper(self._settings, self._database, self._dispatch, worker_name=self.name)
+        self._watching = asyncio.create_task(self._queue_watch.run())
         self._sweeping = asyncio.create_task(self._sweeper.run())
 
     async def _close(self) -> None:
         self._sweeper.stop()
-        await self._sweeping
+        self._watching.cancel()
+        await asyncio.wait([self._sweeping, self._watching])
         await self._cancellations.close()
         await self._stopping_cancelled
         await self._executor.drain()

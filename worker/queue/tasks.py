@@ -12,6 +12,7 @@ from celery.exceptions import SecurityWarning
 from worker.queue.app import DOCUMENT_QUEUE, INGEST_DOCUMENT, QUEUE, RUN_TURN, celery_app
 from worker.queue.runtime import WorkerRuntime
 from worker.storage.documents import DocumentReference
+from worker.telemetry.tracing import trace_context
 from worker.turns.dispatch import TurnReference
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ def worker_app(runtime: WorkerRuntime, broker_url: str) -> Celery:
     """The Celery application of a worker process: the tasks are registered, and the process's signals drive the runtime."""
     app = celery_app(broker_url)
 
-    @app.task(name=RUN_TURN)
-    def run_turn(turn_id: str, organization_id: str) -> str:
+    @app.task(name=RUN_TURN, bind=True)
+    def run_turn(task: Any, turn_id: str, organization_id: str) -> str:
         """Run one turn if it can be claimed, and say how that ended."""
-        return runtime.execute(TurnReference(UUID(organization_id), UUID(turn_id))).value
+        rung_by = trace_context(task.request.headers or {})
+        return runtime.execute(TurnReference(UUID(organization_id), UUID(turn_id), rung_by)).value
 
     @app.task(name=INGEST_DOCUMENT)
     def ingest_document(document_id: str, organization_id: str) -> str:

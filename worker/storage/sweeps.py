@@ -48,9 +48,27 @@ _TAKE_EXPIRED = text(f"""
     )
     RETURNING organization_id, id
 """)
+# By the index of pending turns: the second part stops at the first one that nothing stands before.
+_WAITING = text(f"""
+    SELECT
+        (SELECT count(*) FROM turns WHERE status = 'pending' AND available_at <= now()) AS depth,
+        coalesce((
+            SELECT CAST(extract(epoch FROM now() - turns.available_at) AS double precision)
+            FROM turns
+            WHERE turns.status = 'pending' AND turns.available_at <= now() AND {AT_HEAD_OF_LINE}
+            ORDER BY turns.available_at
+            LIMIT 1
+        ), 0) AS age_seconds
+""")
 _PURGE_KEYS = delete(idempotency_keys).where(
     idempotency_keys.c.created_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, bindparam("older_than_seconds"))
 )
+
+
+async def waiting_turns(connection: AsyncConnection) -> tuple[int, float]:
+    """How many turns of all organizations are due, those behind others in line included, and how long one could be claimed."""
+    row = (await connection.execute(_WAITING)).one()
+    return row.depth, row.age_seconds
 
 
 async def take_overdue_turns(

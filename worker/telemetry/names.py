@@ -168,6 +168,14 @@ TEXT_DROPPED: Final = "text.dropped"
 CHANNEL_PUBLISH_FAILED: Final = "channel.publish_failed"
 """Committed events could not be published now; a sweep will."""
 
+# Telemetry
+
+QUEUE_UNSEEN: Final = "queue.unseen"
+"""How much waits could not be read for the metrics."""
+
+TELEMETRY_LOST: Final = "telemetry.lost"
+"""The process ended before the collector had taken the last spans and metrics."""
+
 # API
 
 REQUEST_FAILED: Final = "request.failed"

@@ -6,7 +6,9 @@ Nothing here can fail a turn. What is not published or rung is found by a sweep.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -23,15 +25,17 @@ from worker.channel.event_types import (
 from worker.errors import TurnWorkerError
 from worker.storage.backlog import Line, choose_turns, forget_rings
 from worker.storage.outbox import RecordedEvent, mark_published
-from worker.telemetry import names
+from worker.telemetry import names, signals, tracing
+from worker.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Sequence
+    from collections.abc import Collection, Coroutine, Iterator, Sequence
     from uuid import UUID
 
     from worker.channel.publisher import Publisher
     from worker.storage.database import Database
     from worker.storage.documents import DocumentReference
+    from worker.telemetry.tracing import Place
 
 log = structlog.get_logger(__name__)
 
@@ -44,10 +48,15 @@ _LINE_CHANGING = frozenset({TURN_ENQUEUED, TURN_COMPLETED, TURN_FAILED, TURN_CAN
 
 @dataclass(frozen=True, slots=True)
 class TurnReference:
-    """All that a message of the queue carries."""
+    """All that a message of the queue carries.
+
+    Attributes:
+        trace_context: The W3C trace context of who rang, for a span to link to; it makes no other turn of it.
+    """
 
     organization_id: UUID
     turn_id: UUID
+    trace_context: dict[str, str] | None = field(default=None, compare=False)
 
 
 class Doorbell(Protocol):
@@ -71,11 +80,15 @@ class Doorbell(Protocol):
 class Dispatch:
     """Publishes and rings after a commit, in the background, one per process and event loop."""
 
-    def __init__(self, database: Database, publisher: Publisher, doorbell: Doorbell) -> None:
+    def __init__(
+        self, database: Database, publisher: Publisher, doorbell: Doorbell, telemetry: Telemetry | None = None
+    ) -> None:
         self._database = database
         self._publisher = publisher
         self._doorbell = doorbell
+        self._telemetry = telemetry or Telemetry()
         self._to_publish: list[RecordedEvent] = []
+        self._places: dict[Place, int] = {}
         self._to_mark: list[RecordedEvent] = []
         self._publishing: asyncio.Task[None] | None = None
         self._marking: asyncio.TimerHandle | None = None
@@ -92,6 +105,8 @@ class Dispatch:
         committed at the same time.
         """
         self._to_publish.extend(events)
+        if events and (place := tracing.here()) is not None:
+            self._places[place] = len(events)
         if self._to_publish and self._publishing is None:
             self._publishing = self._start(self._publish())
         if ring:
@@ -122,6 +137,8 @@ class Dispatch:
             ChannelUnavailable: when Redis cannot be reached.
         """
         await self._publisher.publish([_envelope(event) for event in events])
+        if self._telemetry.metrics is not None:
+            self._telemetry.metrics.events_published(len(events))
 
     async def ring(self, turns: Sequence[TurnReference]) -> None:
         """Ring for turns now.
@@ -145,7 +162,8 @@ class Dispatch:
         try:
             while self._to_publish:
                 events, self._to_publish = self._to_publish, []
-                await self.publish(events)
+                with self._traced_publishing():
+                    await self.publish(events)
                 self._to_mark.extend(events)
                 if self._marking is None:
                     loop = asyncio.get_running_loop()
@@ -154,6 +172,23 @@ class Dispatch:
             log.warning(names.CHANNEL_PUBLISH_FAILED, error=str(error), events=len(events))
         finally:
             self._publishing = None
+
+    @contextmanager
+    def _traced_publishing(self) -> Iterator[None]:
+        """Add what is published now to the traces of all the turns that left something to publish."""
+        places, self._places = self._places, {}
+        began, error = time.time_ns(), None
+        try:
+            yield
+        except TurnWorkerError as failure:
+            error = failure.code
+            raise
+        finally:
+            for place, count in places.items():
+                attributes = {signals.EVENT_COUNT: count}
+                place.record(
+                    signals.SPAN_PUBLISH, kind="producer", started_ns=began, attributes=attributes, error=error
+                )
 
     async def _ring(self, turns: Sequence[TurnReference]) -> None:
         try:

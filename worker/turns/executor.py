@@ -22,8 +22,10 @@ from worker.storage.backlog import Line
 from worker.storage.claim import Attempt, ClaimedTurn, RunningSlotTaken, claim_turn
 from worker.storage.database import Database, DatabaseUnavailable
 from worker.storage.outbox import NewEvent
-from worker.telemetry import names
+from worker.telemetry import names, observed, signals
 from worker.telemetry.masking import mask_secrets
+from worker.telemetry.telemetry import Telemetry
+from worker.telemetry.tracing import TracedTurn, span
 from worker.turns.dispatch import Dispatch, TurnReference
 from worker.turns.fault_points import no_fault
 from worker.turns.journal import TurnJournal
@@ -140,6 +142,7 @@ class TurnExecutor:
         worker_name: str,
         texts: TextStreams | None = None,
         fault_point: FaultPoint = no_fault,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Wire it up.
 
@@ -147,7 +150,9 @@ class TurnExecutor:
             worker_name: Which process this is; stored with each turn it claims, for people to read.
             texts: Where text goes while it is generated; None for nowhere.
             fault_point: Where tests interfere; see `worker.turns.fault_points`.
+            telemetry: Where spans and metrics go; None for nowhere.
         """
+        self._telemetry = telemetry or Telemetry()
         self._settings = settings
         self._database = database
         self._dispatch = dispatch
@@ -174,19 +179,30 @@ class TurnExecutor:
             DatabaseUnavailable: when the claim, or while this worker stops the commit, could not be made. The turn stays as
                 it is in PostgreSQL; a sweep rings for it, once its lease has expired if it has one.
         """
+        started_ns = time.time_ns()
         claimed = None if self._stopping else await self._claim(turn)
         if claimed is None:
             return Ending.NOT_CLAIMABLE
         attempt = claimed.attempt
-        with bound_contextvars(
-            organization_id=str(attempt.organization_id),
-            session_id=str(attempt.session_id),
-            turn_id=str(attempt.turn_id),
-            attempt=attempt.attempt,
+        with (
+            bound_contextvars(
+                organization_id=str(attempt.organization_id),
+                session_id=str(attempt.session_id),
+                turn_id=str(attempt.turn_id),
+                attempt=attempt.attempt,
+            ),
+            self._telemetry.turn(
+                _traced(claimed),
+                started_ns=started_ns,
+                waited_seconds=claimed.waited_seconds,
+                callers={"caller": claimed.trace_context, "ring": turn.trace_context},
+            ) as observing,
         ):
             log.info(names.TURN_CLAIMED)
             self._dispatch.after_commit(claimed.events)
-            return await self._run(claimed)
+            ending = await self._run(claimed)
+            observing.ended(ending.name.lower())
+            return ending
 
     def give_back(self) -> None:
         """Stop what runs and hand each turn back, to be run by another worker; claim nothing more."""
@@ -345,6 +361,7 @@ class TurnExecutor:
             async with self._database.statement() as connection:
                 return await fail_turn(connection, claimed.attempt, error=described, events=before, usage=usage)
 
+        observed.turn_failed(error.code, str(error))
         await self._commit(claimed.attempt, fail)
         log.error(names.TURN_FAILED, code=described["code"], error=described["message"])
         return Ending.FAILED
@@ -364,6 +381,7 @@ class TurnExecutor:
             async with self._database.statement() as connection:
                 return await retry_turn(connection, claimed.attempt, error=described, delay_seconds=pause, usage=usage)
 
+        observed.turn_failed(failure.code, str(failure))
         await self._commit(claimed.attempt, retry)
         self._dispatch.look_later(Line(claimed.attempt.organization_id, claimed.attempt.session_id), pause)
         log.warning(
@@ -390,14 +408,15 @@ class TurnExecutor:
         usage = self._usage.take(attempt)
         try:
             events = None
-            while events is None:
-                try:
-                    events = await write(usage)
-                except DatabaseUnavailable as error:
-                    if self._stopping:
-                        raise
-                    log.warning(names.COMMIT_FAILED, error=str(error))
-                    await asyncio.sleep(next(pauses, _COMMIT_PAUSES_SECONDS[-1]))
+            with span(signals.SPAN_COMMIT, kind="client"):
+                while events is None:
+                    try:
+                        events = await write(usage)
+                    except DatabaseUnavailable as error:
+                        if self._stopping:
+                            raise
+                        log.warning(names.COMMIT_FAILED, error=str(error))
+                        await asyncio.sleep(next(pauses, _COMMIT_PAUSES_SECONDS[-1]))
         except BaseException:
             # What was paid for is written in any case, fenced by nothing.
             self._usage.write(usage)
@@ -443,6 +462,17 @@ def _defect(error: BaseException) -> TurnWorkerError:
     return TurnWorkerError(
         f"The turn ran into a defect of this program ({type(error).__name__}). "
         "The worker's log has the traceback under the turn's id; please report it."
+    )
+
+
+def _traced(claimed: ClaimedTurn) -> TracedTurn:
+    attempt = claimed.attempt
+    return TracedTurn(
+        organization_id=attempt.organization_id,
+        session_id=attempt.session_id,
+        session_name=claimed.session_external_id,
+        turn_id=attempt.turn_id,
+        attempt=attempt.attempt,
     )
 
 

@@ -15,6 +15,7 @@ from worker.embedded.scripted_llm import ScriptedLLM
 from worker.engine.llm.clients import ProviderClients
 from worker.settings import Settings
 from worker.storage.database import Database
+from worker.telemetry.telemetry import Telemetry
 from worker.turns.dispatch import Dispatch, TurnReference
 from worker.turns.executor import TurnExecutor
 from worker.turns.fault_points import no_fault
@@ -98,7 +99,8 @@ def make_worker(
         database = Database(database_url, pool_size=4)
         publisher = Publisher(redis_url)
         doorbell = RecordingDoorbell()
-        dispatch = Dispatch(database, publisher, doorbell)
+        telemetry = Telemetry.start(settings, scraped=False)
+        dispatch = Dispatch(database, publisher, doorbell, telemetry)
         clients = ProviderClients()
         leases = LeaseKeeper(
             database_url,
@@ -117,6 +119,7 @@ def make_worker(
             clients=clients,
             worker_name="test",
             fault_point=fault_point,
+            telemetry=telemetry,
         )
         try:
             yield Worker(world, executor, dispatch, doorbell)
@@ -128,6 +131,7 @@ def make_worker(
             await clients.close()
             await publisher.close()
             await database.close()
+            await asyncio.to_thread(telemetry.close)
 
     return make
 

@@ -58,7 +58,7 @@ def test_folding_a_delta_onto_what_was_before_gives_what_came_after(
     before: list[Message], after: list[Message]
 ) -> None:
     rebuilt = fold(before, [context_delta(before, after)])
-    assert json.dumps(rebuilt) == json.dumps(after)
+    assert json.dumps(rebuilt, sort_keys=True) == json.dumps(after, sort_keys=True)
 
 
 @given(st.lists(messages, min_size=1, max_size=6))

@@ -48,6 +48,7 @@ class Calls:
         self.ended: list[LLMCall] = []
         self.failures: list[TurnFailed] = []
         self.calls = LLMCalls(
+            provider="anthropic",
             processor="AnthropicLLMService",
             model="claude-sonnet-5",
             limit=2,
@@ -58,10 +59,10 @@ class Calls:
         )
 
     async def stream(self, source: Source) -> ReplyStream:
-        async def opening() -> Source:
+        async def send() -> Source:
             return source
 
-        return await self.calls.stream(opening, AnthropicReader())
+        return await self.calls.stream(send, {}, AnthropicReader())
 
 
 HELLO = (

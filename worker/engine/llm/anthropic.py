@@ -113,10 +113,10 @@ def _reading_along(client: anthropic.AsyncAnthropic, calls: LLMCalls) -> SimpleN
 
     async def create(**request: Any) -> ReplyStream | SimpleNamespace:
         if request["stream"]:
-            return await calls.stream(lambda: client.beta.messages.create(**request), AnthropicReader())
+            return await calls.stream(client.beta.messages.create, request, AnthropicReader())
         # A side question. It is streamed all the same, so that silence is noticed and what was used is known.
         request["stream"] = True
-        reply = await calls.ask(lambda: client.beta.messages.create(**request), AnthropicReader())
+        reply = await calls.ask(client.beta.messages.create, request, AnthropicReader())
         return SimpleNamespace(content=[SimpleNamespace(text=reply.text)], stop_reason="end_turn")
 
     return SimpleNamespace(beta=SimpleNamespace(messages=SimpleNamespace(create=create)))

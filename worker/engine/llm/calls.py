@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from worker.engine.failures import LLMReplyCutShort, LLMStreamBroken, LLMTimeout, TooManyLLMCalls, TurnFailed
 from worker.engine.request import LLMCall
+from worker.telemetry import observed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from worker.engine.llm.reply import Reply, ReplyReader
+    from worker.telemetry.observed import LLMCallObserved
 
 CONVERSATION: Final = "conversation"
 SIDE_QUESTION: Final = "side_question"
@@ -33,6 +35,7 @@ class LLMCalls:
     """Makes the LLM calls of one attempt.
 
     Args:
+        provider: Name of the provider, for spans and metrics.
         processor: Name of the pipecat service, for the usage.
         model: The model's name, for the usage.
         limit: How many calls the conversation is allowed.
@@ -47,6 +50,7 @@ class LLMCalls:
     def __init__(
         self,
         *,
+        provider: str,
         processor: str,
         model: str,
         limit: int,
@@ -57,6 +61,7 @@ class LLMCalls:
         made: int = 0,
         numbers: Iterator[int] | None = None,
     ) -> None:
+        self._provider = provider
         self._processor = processor
         self._model = model
         self._limit = limit
@@ -87,11 +92,14 @@ class LLMCalls:
         reply, self._reply = self._reply, None
         return reply
 
-    async def stream(self, opening: Callable[[], Awaitable[Any]], reader: ReplyReader) -> ReplyStream:
+    async def stream(
+        self, send: Callable[..., Awaitable[Any]], request: Mapping[str, Any], reader: ReplyReader
+    ) -> ReplyStream:
         """Begin a streamed call of the conversation.
 
         Args:
-            opening: Sends the request with the SDK and returns its stream of events.
+            send: The SDK's method, which takes the request and returns its stream of events.
+            request: The request, by the provider's names.
             reader: Reads the events along.
 
         Raises:
@@ -100,54 +108,76 @@ class LLMCalls:
         """
         number = self._next_number()
         self._replies += 1
-        watch = SilenceWatch(self._silence_seconds, self._too_silent)
+        call = self._observe(request, CONVERSATION)
+        watch = SilenceWatch(self._silence_seconds, lambda: self._too_silent(call))
         try:
             self._check_limit()
-            source = await opening()
+            source = await send(**request)
         except BaseException as error:
             watch.stop()
-            self._fail(error, replying=False)
+            self._fail(call, error, replying=False)
             raise
 
         def finished() -> None:
             self._open = None
             reply = reader.reply()
-            self._count(number, reader, CONVERSATION, turn_goes_on=bool(reply.tool_calls))
+            self._count(number, reader, call, CONVERSATION, turn_goes_on=bool(reply.tool_calls))
+            call.ended(reply.message)
             self._reply = reply
             self._replies_taken = self._replies
 
         def cut_off(error: BaseException) -> None:
             self._open = None
-            self._count(number, reader, CONVERSATION, turn_goes_on=False)
-            self._fail(error, replying=True)
+            self._count(number, reader, call, CONVERSATION, turn_goes_on=False)
+            self._fail(call, error, replying=True)
 
-        self._open = ReplyStream(source, reader, watch, finished, cut_off)
+        self._open = ReplyStream(source, reader, watch, on_words=call.replies, on_finished=finished, on_cut_off=cut_off)
         return self._open
 
-    async def ask(self, opening: Callable[[], Awaitable[Any]], reader: ReplyReader) -> Reply:
+    async def ask(self, send: Callable[..., Awaitable[Any]], request: Mapping[str, Any], reader: ReplyReader) -> Reply:
         """Make a call beside the conversation, to its end.
 
         Args:
-            opening: Sends the request with the SDK and returns its stream of events.
+            send: The SDK's method, which takes the request and returns its stream of events.
+            request: The request, by the provider's names.
             reader: Reads the events.
 
         Raises:
             TurnFailed: The call failed, or its reply is not whole. Nobody else is told.
         """
+        call = self._observe(request, SIDE_QUESTION)
+        try:
+            reply = await self._answer(send, request, reader, call)
+        except BaseException as error:
+            self._note_failure(call, error)
+            raise
+        call.ended(reply.message)
+        return reply
+
+    async def _answer(
+        self,
+        send: Callable[..., Awaitable[Any]],
+        request: Mapping[str, Any],
+        reader: ReplyReader,
+        call: LLMCallObserved,
+    ) -> Reply:
         number = self._next_number()
         replying = False
 
         def ended(_: BaseException | None = None) -> None:
-            self._count(number, reader, SIDE_QUESTION, turn_goes_on=True)
+            self._count(number, reader, call, SIDE_QUESTION, turn_goes_on=True)
 
         try:
             async with asyncio.timeout(None) as silence:
                 loop = asyncio.get_running_loop()
                 watch = SilenceWatch(self._silence_seconds, lambda: silence.reschedule(loop.time()))
                 try:
-                    source = await opening()
+                    source = await send(**request)
                     replying = True
-                    async for _ in ReplyStream(source, reader, watch, ended, ended):
+                    stream = ReplyStream(
+                        source, reader, watch, on_words=call.replies, on_finished=ended, on_cut_off=ended
+                    )
+                    async for _ in stream:
                         pass
                 finally:
                     watch.stop()
@@ -177,27 +207,51 @@ class LLMCalls:
                 "Look for a tool whose result makes the model call it again."
             )
 
-    def _count(self, number: int, reader: ReplyReader, purpose: str, *, turn_goes_on: bool) -> None:
+    def _observe(self, request: Mapping[str, Any], purpose: str) -> LLMCallObserved:
+        call = observed.llm_call(self._provider, self._model, purpose)
+        call.asks(request.get("system"), request.get("messages"))
+        return call
+
+    def _count(
+        self, number: int, reader: ReplyReader, call: LLMCallObserved, purpose: str, *, turn_goes_on: bool
+    ) -> None:
+        usage = reader.usage
+        call.used(
+            prompt=usage.total_tokens - usage.completion_tokens,
+            output=usage.completion_tokens,
+            cache_read=usage.cache_read_input_tokens,
+            cache_creation=usage.cache_creation_input_tokens,
+        )
         self._on_end(
             LLMCall(
                 number=number,
                 processor=self._processor,
                 model=self._model,
-                usage=reader.usage,
+                usage=usage,
                 turn_goes_on=turn_goes_on,
                 purpose=purpose,
             )
         )
 
-    def _fail(self, error: BaseException, *, replying: bool) -> None:
+    def _fail(self, call: LLMCallObserved, error: BaseException, *, replying: bool) -> None:
+        if isinstance(error, Exception) and not isinstance(error, TurnFailed):
+            error = self._classify(error, replying)
+        self._note_failure(call, error)
         if isinstance(error, TurnFailed):
             self._on_failure(error)
-        elif isinstance(error, Exception):
-            self._on_failure(self._classify(error, replying))
 
-    def _too_silent(self) -> None:
+    def _note_failure(self, call: LLMCallObserved, error: BaseException) -> None:
+        if isinstance(error, TurnFailed):
+            call.failed(error.code, str(error))
+        else:
+            call.failed(observed.CANCELLED, "")
+        call.ended()
+
+    def _too_silent(self, call: LLMCallObserved) -> None:
         """Fail the turn, which stops the call: pipecat, which waits for it, need not know why."""
-        self._on_failure(self._silence())
+        failure = self._silence()
+        call.failed(failure.code, str(failure))
+        self._on_failure(failure)
 
     def _silence(self) -> LLMTimeout:
         return LLMTimeout(
@@ -239,6 +293,7 @@ class ReplyStream:
         source: What the SDK returned.
         reader: Reads the events along.
         watch: Hears every event.
+        on_words: Told of every event that pipecat is to see.
         on_finished: Told when the reply came to its end.
         on_cut_off: Told why when it was cut off, by the provider or by us.
     """
@@ -248,12 +303,15 @@ class ReplyStream:
         source: Any,
         reader: ReplyReader,
         watch: SilenceWatch,
+        *,
+        on_words: Callable[[], None],
         on_finished: Callable[[], None],
         on_cut_off: Callable[[BaseException], None],
     ) -> None:
         self._source = source
         self._reader = reader
         self._watch = watch
+        self._on_words = on_words
         self._on_finished = on_finished
         self._on_cut_off = on_cut_off
         self._over = False
@@ -276,6 +334,7 @@ class ReplyStream:
                 if event is _END:
                     break
                 if self._reader.read(event):
+                    self._on_words()
                     return event
             self._check_complete()
         except BaseException as error:

@@ -137,10 +137,10 @@ class _OnSharedClient(TextOnly):
         async def create(**request: Any) -> ReplyStream | SimpleNamespace:
             completions = self._shared_client.chat.completions
             if request["stream"]:
-                return await self._calls.stream(lambda: completions.create(**request), OpenAIReader())
+                return await self._calls.stream(completions.create, request, OpenAIReader())
             # A side question. It is streamed all the same, so that silence is noticed and what was used is known.
             request |= {"stream": True, "stream_options": {"include_usage": True}}
-            reply = await self._calls.ask(lambda: completions.create(**request), OpenAIReader())
+            reply = await self._calls.ask(completions.create, request, OpenAIReader())
             return SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content=reply.text))])
 
         return SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))

@@ -16,11 +16,13 @@ from api_stub.routes import (
     documents,
     events,
     health,
+    metrics,
     recordings,
     sessions,
     text,
     tools,
     turns,
+    usage,
     workflows,
 )
 from api_stub.routes import problems as problem_pages
@@ -44,7 +46,9 @@ _ROUTERS = (
     tools.router,
     credentials.router,
     documents.router,
+    usage.router,
     health.router,
+    metrics.router,
     problem_pages.router,
 )
 

@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api_stub.problems import Problem
 from worker.storage.organizations import Caller, authenticate
 from worker.workflow.organization_settings import Limits
+from worker.workflow.prices import PriceList
 
 if TYPE_CHECKING:
     from api_stub.services import Services
@@ -45,11 +46,19 @@ async def _limits(caller: Annotated[Caller, Security(_caller)]) -> Limits:
     return caller.settings.limits
 
 
+async def _prices(request: Request, caller: Annotated[Caller, Security(_caller)]) -> PriceList:
+    services: Services = request.app.state.services
+    return {**services.prices, **caller.settings.prices}
+
+
 OrganizationId = Annotated[UUID, Security(_organization)]
 """As a parameter of a route: the organization whose key the request carries."""
 
 OrganizationLimits = Annotated[Limits, Security(_limits)]
 """As a parameter of a route that enqueues: that organization's limits."""
+
+OrganizationPrices = Annotated[PriceList, Security(_prices)]
+"""As a parameter of a route: what models cost that organization."""
 
 
 def _unauthorized(challenge: str, detail: str) -> Problem:

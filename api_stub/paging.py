@@ -87,6 +87,26 @@ def read_name(cursor: str | None) -> str:
             raise _refused()
 
 
+def cursor_of_text(key: str) -> str:
+    """A cursor behind an item of a list ordered by a text."""
+    return _write([key])
+
+
+def read_text(cursor: str | None) -> str | None:
+    """What `cursor_of_text` was given; None for the beginning of the list.
+
+    Raises:
+        Problem: when it did not come from there.
+    """
+    match _read(cursor):
+        case None:
+            return None
+        case [str(key)] if "\x00" not in key:
+            return key
+        case _:
+            raise _refused()
+
+
 def _write(value: object) -> str:
     return urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 

@@ -19,12 +19,14 @@ from worker.storage.secrets import Vault
 from worker.telemetry.telemetry import Telemetry
 from worker.turns.dispatch import Dispatch
 from worker.turns.queue_watch import QueueWatch
+from worker.workflow.prices import load_prices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from worker.settings import Settings
     from worker.turns.dispatch import Doorbell
+    from worker.workflow.prices import PriceList
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Services:
     schema_revisions: SchemaRevisions
     telemetry: Telemetry
     queue_watch: QueueWatch
+    prices: PriceList
 
     @classmethod
     @asynccontextmanager
@@ -53,10 +56,14 @@ class Services:
 
         Args:
             doorbell: tells workers of turns that can be claimed, in place of Celery's.
+
+        Raises:
+            InvalidPrices: when the file of prices cannot be used.
         """
         if settings.database_url is None or settings.redis_url is None:
             raise AssertionError("create_app checks that both are set")
         redis_url = settings.redis_url.get_secret_value()
+        prices = load_prices(settings.prices_file)
         async with AsyncExitStack() as stack:
             database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
             stack.push_async_callback(database.close)
@@ -79,7 +86,7 @@ class Services:
             await subscriber.start()
             revisions = await asyncio.to_thread(schema_revisions)
             vault = Vault(settings.secret_key)
-            yield cls(settings, database, dispatch, subscriber, texts, vault, revisions, telemetry, queue_watch)
+            yield cls(settings, database, dispatch, subscriber, texts, vault, revisions, telemetry, queue_watch, prices)
 
 
 # A coroutine, though it awaits nothing: FastAPI would run a plain function in a thread, for every request.

@@ -80,6 +80,12 @@ class Settings(BaseSettings):
         "comma-separated, to rotate: the first encrypts). Needed as soon as a secret is stored.",
     )
 
+    prices_file: Path | None = Field(
+        None,
+        description="What models cost: a JSON file of prices for a million tokens, by model, e.g. "
+        '`{"claude-sonnet-5": {"currency": "USD", "input": "3", "output": "15", "cache_read": "0.3", "cache_write": "3.75"}}`.',
+    )
+
     # API
     host: str = Field("127.0.0.1", description="The address the API listens on.")
     port: int = Field(8080, ge=0, le=65535, description="The port the API listens on; 0 takes a free one.")

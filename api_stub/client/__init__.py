@@ -55,6 +55,7 @@ from api_stub.schemas import (
     WorkflowPage,
     WorkflowSummary,
 )
+from api_stub.usage_schemas import ModelUsage, Money, Usage, UsageGroup, UsagePage
 
 __all__ = [
     "ApiError",
@@ -75,6 +76,8 @@ __all__ = [
     "InvalidApiKey",
     "InvalidRequest",
     "LimitReached",
+    "ModelUsage",
+    "Money",
     "NotFound",
     "ProblemDetails",
     "Recording",
@@ -90,6 +93,9 @@ __all__ = [
     "TurnPage",
     "TurnUnfinished",
     "TurnWorkerClient",
+    "Usage",
+    "UsageGroup",
+    "UsagePage",
     "Workflow",
     "WorkflowPage",
     "WorkflowSummary",

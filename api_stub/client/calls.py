@@ -12,11 +12,12 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
 
-from api_stub import schemas
+from api_stub import schemas, usage_schemas
 from api_stub.client.errors import ApiError, error_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     import httpx
@@ -91,6 +92,8 @@ _SESSIONS = TypeAdapter(schemas.SessionPage)
 _TURN = TypeAdapter(schemas.Turn)
 _TURNS = TypeAdapter(schemas.TurnPage)
 _EVENTS = TypeAdapter(schemas.EventPage)
+_USAGE = TypeAdapter(usage_schemas.Usage)
+_USAGE_PAGE = TypeAdapter(usage_schemas.UsagePage)
 _TOOL = TypeAdapter(schemas.Tool)
 _TOOLS = TypeAdapter(schemas.ToolPage)
 _CREDENTIAL = TypeAdapter(schemas.Credential)
@@ -368,6 +371,37 @@ def list_documents(*, limit: int = 50, cursor: str | None = None) -> Call[schema
 def delete_document(document_id: UUID | str) -> Call[None]:
     """Delete a document. Agents find nothing of it from now on."""
     return Call("DELETE", f"/v1/documents/{document_id}", _NOTHING)
+
+
+def get_usage(
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    group_by: Literal["day", "model", "workflow", "session", "purpose"] | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Call[usage_schemas.UsagePage]:
+    """Sum up what the organization used and what it cost, by default in the last 30 days.
+
+    Args:
+        since: only calls from then on.
+        until: only calls before then.
+        group_by: one group for each of these, rather than one of everything.
+        limit: at most so many groups.
+        cursor: the `next_cursor` of the page before.
+    """
+    span = {"from": since and since.isoformat(), "to": until and until.isoformat()}
+    return Call("GET", "/v1/usage", _USAGE_PAGE, params=_query(**span, group_by=group_by, limit=limit, cursor=cursor))
+
+
+def get_session_usage(session_id: UUID | str) -> Call[usage_schemas.Usage]:
+    """Sum up what a session used and what it cost."""
+    return Call("GET", f"/v1/sessions/{session_id}/usage", _USAGE)
+
+
+def get_turn_usage(turn_id: UUID | str) -> Call[usage_schemas.Usage]:
+    """Sum up what a turn used and what it cost, all its attempts included."""
+    return Call("GET", f"/v1/turns/{turn_id}/usage", _USAGE)
 
 
 def events_path(session_id: UUID | str | None, turn_id: UUID | str | None) -> str:

@@ -34,6 +34,7 @@ _COMMANDS: Final[Mapping[str, _Place]] = {
     "migrate": _Place("migrate", "migrate", "Bring the database to the schema this version needs."),
     "org": _Place("organizations", "org", "Create, list and configure organizations."),
     "keys": _Place("organizations", "keys", "Create, list and revoke an organization's API keys."),
+    "usage": _Place("usage", "usage", "Show what an organization used and what it cost."),
     "config": _Place("config", "config", "Set and show an organization's LLM defaults and secrets."),
 }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from worker.errors import TurnWorkerError
+from worker.workflow.prices import PriceList
 from worker.workflow.web_address import AllowedHosts
 
 if TYPE_CHECKING:
@@ -95,6 +96,12 @@ class OrganizationSettings(_Settings):
         default=(),
         description="Hosts inside your own network that its tools, webhooks and models may reach, each as `host` or "
         "`host:port`; all others there are closed.",
+    )
+
+    prices: PriceList = Field(
+        default={},
+        description="What a million tokens of a model cost, in place of the operator's prices: by model, as in "
+        "TURN_WORKER_PRICES_FILE.",
     )
 
     def document(self) -> dict[str, JsonValue]:

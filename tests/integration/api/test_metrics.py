@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.api import Tenant
+
+
+def value(page: str, metric: str) -> float:
+    found = re.search(rf"^{metric}(?:{{[^}}]*}})? (\S+)$", page, re.MULTILINE)
+    assert found, page
+    return float(found.group(1))
+
+
+async def test_prometheus_reads_what_waits_and_what_was_enqueued(api: Tenant) -> None:
+    session = await api.session()
+    turn = await api.turn(session["id"])
+    await api.turn(session["id"])
+    await api.world.execute("UPDATE turns SET available_at = now() - interval '1 minute' WHERE id = :id", id=turn["id"])
+    response = await api.http.get("/metrics", headers={"Authorization": ""})
+    assert response.headers["content-type"].startswith("text/plain")
+    assert value(response.text, "turn_worker_turns_enqueued_total") == 2
+    assert value(response.text, "turn_worker_queue_depth") == 2
+    assert value(response.text, "turn_worker_queue_age_seconds") >= 60
+
+
+async def test_a_turn_that_stands_behind_another_has_not_waited_for_a_worker(api: Tenant) -> None:
+    session = await api.session()
+    first = await api.turn(session["id"])
+    await api.turn(session["id"])
+    await api.claim(first)
+    page = (await api.http.get("/metrics")).text
+    assert (value(page, "turn_worker_queue_depth"), value(page, "turn_worker_queue_age_seconds")) == (1, 0)

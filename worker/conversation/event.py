@@ -21,6 +21,7 @@ EXECUTION_ERROR = "execution_error"
 REPLY_STOPPED_EARLY = "reply_stopped_early"
 """The model stopped before it was done. Payload: `reason` (`max_tokens`, `refusal`, ...), `detail`."""
 
+HAND_OVER = "hand_over"
 RECORDING_MISSING = "recording_missing"
 """A recording that the definition, the session or the model names is not there. Payload: `recording_id`."""
 
@@ -114,6 +115,11 @@ def session_end(created_at: datetime, *, reason: str) -> TurnEvent:
 def session_cancelled(created_at: datetime, *, reason: str) -> TurnEvent:
     """The session was stopped from outside; never for a turn's own internal shutdown."""
     return TurnEvent(SESSION_CANCELLED, created_at, {"reason": reason})
+
+
+def hand_over(created_at: datetime, *, reason: str, destination: str, summary: str) -> TurnEvent:
+    """A person is to take over: another service acts on this."""
+    return TurnEvent(HAND_OVER, created_at, {"reason": reason, "destination": destination, "summary": summary})
 
 
 def execution_error(created_at: datetime, *, code: str, message: str) -> TurnEvent:

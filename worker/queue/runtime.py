@@ -15,6 +15,7 @@ from worker.channel.subscriber import Subscriber
 from worker.channel.text_stream import TextStreams
 from worker.engine.llm.clients import ProviderClients
 from worker.engine.process import prepare_process
+from worker.engine.web.client import WebClient
 from worker.knowledge.embeddings import Embedder
 from worker.knowledge.ingestion import Ending as IngestionEnding
 from worker.knowledge.ingestion import IngestionWorker
@@ -104,6 +105,7 @@ class WorkerRuntime:
     async def _open(self) -> None:
         prepare_process("anthropic", "openai")
         self._clients = ProviderClients()
+        self._web = WebClient()
         self._dispatch = Dispatch(self._database, self._publisher, self._doorbell, self._telemetry)
         self._executor = TurnExecutor(
             settings=self._settings,
@@ -111,6 +113,7 @@ class WorkerRuntime:
             dispatch=self._dispatch,
             leases=self._leases,
             clients=self._clients,
+            web=self._web,
             worker_name=self.name,
             texts=self._texts,
             telemetry=self._telemetry,
@@ -141,5 +144,6 @@ class WorkerRuntime:
         await self._dispatch.drain()
         await self._clients.close()
         await self._texts.close()
+        await self._web.close()
         await self._publisher.close()
         await self._database.close()

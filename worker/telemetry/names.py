@@ -92,6 +92,9 @@ SESSION_ENDED: Final = "session.ended"
 TOOL_FAILED: Final = "tool.failed"
 """A tool raised an error, which the line has; the model was told that it failed and the turn went on."""
 
+TOOL_UNUSABLE: Final = "tool.unusable"
+"""A stored tool could not be made ready, for the reason in `error`; its node does without it."""
+
 TRANSITION_FAILED: Final = "transition.failed"
 """A transition raised an error, which the line has; the conversation stays on its node and the turn went on."""
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from worker.conversation.event import TurnEvent
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.outcome import TurnOutcome
+    from worker.engine.web.client import WebClient
     from worker.settings import Settings
     from worker.storage.outbox import RecordedEvent
     from worker.storage.usage import UsageEntry
@@ -139,6 +140,7 @@ class TurnExecutor:
         dispatch: Dispatch,
         leases: LeaseKeeper,
         clients: ProviderClients,
+        web: WebClient,
         worker_name: str,
         texts: TextStreams | None = None,
         fault_point: FaultPoint = no_fault,
@@ -147,6 +149,8 @@ class TurnExecutor:
         """Wire it up.
 
         Args:
+            clients: The SDK clients of the LLM providers.
+            web: The client for what tenants configure, such as HTTP tools.
             worker_name: Which process this is; stored with each turn it claims, for people to read.
             texts: Where text goes while it is generated; None for nowhere.
             fault_point: Where tests interfere; see `worker.turns.fault_points`.
@@ -161,7 +165,7 @@ class TurnExecutor:
         self._worker_name = worker_name
         self._texts = texts
         self._fault_point = fault_point
-        self._loader = TurnLoader(settings, database)
+        self._loader = TurnLoader(settings, database, web)
         self._usage = UsageLedger(database)
         self._retries = RetryPolicy(
             max_provider_failures=settings.max_provider_failures,
@@ -219,6 +223,7 @@ class TurnExecutor:
     async def drain(self) -> None:
         """Write what is still in memory. Call it when nothing runs any more."""
         await self._usage.drain()
+        await self._loader.close()
 
     @property
     def running(self) -> int:
@@ -324,13 +329,18 @@ class TurnExecutor:
             on_lost=lambda: running.stop(_Stop.LEASE_LOST),
             fault_point=self._fault_point,
         )
-        outcome = await run_turn(
-            loaded.request,
-            clients=self._clients,
-            usage_ledger=self._usage.of(claimed.attempt),
-            journal=running.journal,
-            text_sink=running.text,
-        )
+        try:
+            outcome = await run_turn(
+                loaded.request,
+                clients=self._clients,
+                usage_ledger=self._usage.of(claimed.attempt),
+                journal=running.journal,
+                text_sink=running.text,
+                tools=loaded.tools,
+            )
+        finally:
+            if loaded.tools is not None:
+                await loaded.tools.close()
         return loaded, outcome
 
     async def _complete(self, loaded: LoadedTurn, outcome: TurnOutcome) -> Ending:

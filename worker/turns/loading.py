@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from worker.conversation.checkpoint import Checkpoint, normalize_checkpoint
 from worker.conversation.user_message import UserMessage
 from worker.engine.journal import read_step
 from worker.engine.request import TurnRequest
+from worker.engine.tools.mcp import McpServers, McpTurn
 from worker.storage.branch import Branch, load_branch
-from worker.storage.definitions import get_definition
 from worker.storage.journal import read_steps
+from worker.storage.secrets import Vault
+from worker.turns.definitions import KnownDefinitions
 from worker.turns.model import ModelResolver
-from worker.workflow.graph import WorkflowGraph
-from worker.workflow.validation import load_definition
-from worker.workflow.web_address import AllowedHosts
+from worker.turns.node_tools import TurnTools
+from worker.turns.web import OrganizationWeb, allowed_hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from uuid import UUID
+    from collections.abc import Sequence
 
     from worker.engine.journal import Step
+    from worker.engine.web.client import WebClient
     from worker.settings import Settings
     from worker.storage.claim import Attempt, ClaimedTurn
     from worker.storage.database import Database
-    from worker.workflow.definition import WorkflowDefinition
-
-_CACHED_DEFINITIONS: Final = 256
+    from worker.turns.definitions import KnownDefinition
+    from worker.workflow.web_address import AllowedHosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +36,30 @@ class LoadedTurn:
 
     Attributes:
         steps: What earlier attempts did, from which this one goes on.
+        tools: Knows the tools of its nodes; None if none of them carries any. Close them when the turn is over.
     """
 
     claimed: ClaimedTurn
     request: TurnRequest
     steps: Sequence[Step]
+    tools: TurnTools | None = None
 
 
 class TurnLoader:
-    """Reads a turn's definition, base checkpoint and model. Definitions never change, so each is read once per process."""
+    """Reads a turn's definition with its tools, its base checkpoint and its model."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, web: WebClient) -> None:
         self._database = database
         self._models = ModelResolver(settings, database)
+        self._web = OrganizationWeb(database, Vault(settings.secret_key), web)
+        self._mcp_servers = McpServers()
         self._time_limit_seconds = settings.turn_time_limit_seconds
         self._max_provider_failures = settings.max_provider_failures
-        self._definitions: dict[UUID, tuple[WorkflowDefinition, WorkflowGraph]] = {}
+        self._definitions = KnownDefinitions(database)
+
+    async def close(self) -> None:
+        """Stop what goes on behind the turns. Call it when nothing runs any more."""
+        await self._mcp_servers.close()
 
     async def load(self, claimed: ClaimedTurn) -> LoadedTurn:
         """Read what the turn goes on from.
@@ -61,12 +69,15 @@ class TurnLoader:
             TurnWorkerError: when the configuration or the checkpoint cannot be used; the turn fails with its code.
         """
         attempt = claimed.attempt
-        definition, graph = await self._definition(claimed)
+        allowed = allowed_hosts(claimed.organization_settings)
+        known = await self._definitions.get(
+            organization_id=attempt.organization_id, definition_id=claimed.definition_id
+        )
         models = await self._models.resolve(
             organization_id=attempt.organization_id,
             model_defaults=claimed.model_defaults,
-            definition=definition,
-            allowed_hosts=allowed_hosts(claimed.organization_settings),
+            definition=known.definition,
+            allowed_hosts=allowed,
         )
         return LoadedTurn(
             claimed,
@@ -75,17 +86,18 @@ class TurnLoader:
                 session_id=attempt.session_id,
                 turn_id=attempt.turn_id,
                 attempt=attempt.attempt,
-                graph=graph,
+                graph=known.graph,
                 checkpoint=await self._checkpoint(claimed),
                 user_messages=tuple(map(UserMessage.from_json, claimed.user_messages)),
                 initial_context=claimed.initial_context,
                 model=models.model,
                 fallback_model=models.fallback,
                 last_attempt=claimed.provider_failures + 1 >= self._max_provider_failures,
-                compact_context=definition.workflow_configurations.context_compaction_enabled,
+                compact_context=known.definition.workflow_configurations.context_compaction_enabled,
                 time_limit_seconds=min(self._time_limit_seconds, claimed.seconds_to_deadline),
             ),
             steps=await self._steps(attempt) if attempt.attempt > 1 else (),
+            tools=self._tools(claimed, known, allowed),
         )
 
     async def _steps(self, attempt: Attempt) -> list[Step]:
@@ -93,21 +105,18 @@ class TurnLoader:
             written = await read_steps(connection, organization_id=attempt.organization_id, turn_id=attempt.turn_id)
         return [read_step(step) for step in written]
 
-    async def _definition(self, claimed: ClaimedTurn) -> tuple[WorkflowDefinition, WorkflowGraph]:
-        known = self._definitions.get(claimed.definition_id)
-        if known is not None:
-            return known
-        async with self._database.statement() as connection:
-            stored = await get_definition(
-                connection,
-                organization_id=claimed.attempt.organization_id,
-                definition_id=claimed.definition_id,
-            )
-        definition = load_definition(stored.document)
-        if len(self._definitions) >= _CACHED_DEFINITIONS:
-            self._definitions.pop(next(iter(self._definitions)))
-        self._definitions[claimed.definition_id] = (definition, WorkflowGraph(definition))
-        return self._definitions[claimed.definition_id]
+    def _tools(self, claimed: ClaimedTurn, known: KnownDefinition, allowed: AllowedHosts) -> TurnTools | None:
+        if not known.uses_tools:
+            return None
+        organization_id = claimed.attempt.organization_id
+        web = self._web.of(organization_id, allowed)
+        return TurnTools(
+            organization_id=organization_id,
+            known=known,
+            database=self._database,
+            web=web,
+            mcp=McpTurn(self._mcp_servers, web),
+        )
 
     async def _checkpoint(self, claimed: ClaimedTurn) -> Checkpoint:
         if claimed.parent_turn_id is None:
@@ -119,11 +128,6 @@ class TurnLoader:
                 turn_id=claimed.parent_turn_id,
             )
         return base_checkpoint(branch, claimed.session_checkpoint)
-
-
-def allowed_hosts(organization_settings: Mapping[str, Any]) -> AllowedHosts:
-    """The hosts that requests of an organization may reach although they lead to private addresses."""
-    return AllowedHosts.of(organization_settings.get("allowed_hosts", ()))
 
 
 def base_checkpoint(branch: Branch, session_checkpoint: object) -> Checkpoint:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from worker.channel.publisher import Publisher
 from worker.embedded.scripted_llm import ScriptedLLM
 from worker.engine.llm.clients import ProviderClients
+from worker.engine.web.client import WebClient
 from worker.settings import Settings
 from worker.storage.database import Database
 from worker.telemetry.telemetry import Telemetry
@@ -102,6 +103,7 @@ def make_worker(
         telemetry = Telemetry.start(settings, scraped=False)
         dispatch = Dispatch(database, publisher, doorbell, telemetry)
         clients = ProviderClients()
+        web = WebClient()
         leases = LeaseKeeper(
             database_url,
             asyncio.get_running_loop(),
@@ -117,6 +119,7 @@ def make_worker(
             dispatch=dispatch,
             leases=leases,
             clients=clients,
+            web=web,
             worker_name="test",
             fault_point=fault_point,
             telemetry=telemetry,
@@ -129,6 +132,7 @@ def make_worker(
             await executor.drain()
             await dispatch.drain()
             await clients.close()
+            await web.close()
             await publisher.close()
             await database.close()
             await asyncio.to_thread(telemetry.close)

@@ -29,6 +29,24 @@ def test_a_conversation_that_is_piped_in_comes_out_as_a_transcript() -> None:
     assert "Goodbye, and all the best!" in re.sub(r"\s+", " ", done.stdout)
 
 
+def test_an_agent_is_given_its_tools_in_a_file_beside_it() -> None:
+    done = turn_worker(
+        "chat", EXAMPLES / "billing.json", "--tools", EXAMPLES / "billing_tools.json",
+        "--script", EXAMPLES / "billing_script.json", stdin="What do three visits cost?\nI want to speak to someone.\n",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = re.sub(r"\s+", " ", done.stdout)
+    assert "Three visits come to 174.573 with VAT" in told
+    assert "I am passing you on to a colleague" in told
+
+
+def test_tools_that_are_missing_are_named_with_the_node_that_mentions_them() -> None:
+    done = turn_worker("chat", EXAMPLES / "billing.json", stdin="Hello.\n")
+    assert done.returncode == 1
+    assert "There is no tool '5f0a6a5e-6d0f-4c53-9d57-0f7c0d1c9a01'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_values_for_the_agent_are_given_by_name_and_the_user_may_leave() -> None:
     done = turn_worker(
         "chat", CLINIC, "--context", "patient_name=Grace", "--context", "clinic_name=Hillside",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from api_stub.client import AsyncTurnWorkerClient, InvalidRequest
+from api_stub.client import AsyncTurnWorkerClient, InvalidRequest, NotFound
 from worker.cli.access import passing_key
 from worker.cli.conversation import Conversation
-from worker.cli.documents import read_json
+from worker.cli.documents import read_json, read_tools
 from worker.cli.local_stack import echo_parts, for_this_llm, own_stack
 from worker.cli.options import assignments, checked_script, llm_option, script_option
 from worker.cli.transcript import echo_reply, echo_retry, echo_user, waiting
@@ -21,10 +22,11 @@ from worker.settings import load_settings
 from worker.workflow.validation import parse_definition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
 
     from worker.cli.conversation import Reply
+    from worker.cli.documents import StoredTool
     from worker.embedded.llm import LLMName
     from worker.embedded.stack import Stack
 
@@ -36,6 +38,11 @@ _PROMPT: Final = "\nYou     "
 @click.argument("workflow", metavar="WORKFLOW.json")
 @llm_option
 @script_option
+@click.option(
+    "--tools",
+    metavar="TOOLS.json",
+    help='The tools it uses: a JSON list of {"id": ..., "definition": ...}, as `POST /v1/tools` takes them.',
+)
 @click.option(
     "--context",
     multiple=True,
@@ -52,6 +59,7 @@ def chat(
     workflow: str,
     llm: LLMName | None,
     script: Path | None,
+    tools: str | None,
     context: tuple[str, ...],
     organization: str,
 ) -> None:
@@ -62,6 +70,7 @@ def chat(
     """
     document = read_json(workflow)
     parse_definition(document)
+    agent = _Agent(Path(workflow).stem, document, read_tools(tools) if tools is not None else ())
     initial_context = assignments(context, "--context")
     llm = checked_script(llm, script)
     settings = load_settings()
@@ -70,7 +79,7 @@ def chat(
         click.echo(f"\n{_QUIT} ends the conversation.\n")
         talk = _Talk()
         try:
-            reply = runner.run(talk.open(stack, organization, Path(workflow).stem, document, initial_context))
+            reply = runner.run(talk.open(stack, organization, agent, initial_context))
             # Read here, between the runs of the loop: a thread that waits for a line could not be interrupted.
             for line in _lines():
                 reply = runner.run(talk.say(line)) or reply
@@ -82,6 +91,15 @@ def chat(
             runner.run(talk.close())
     if reply.turn.status != "completed":
         ctx.exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Agent:
+    """What is talked to: a workflow under the name of its file, and the tools it mentions."""
+
+    name: str
+    document: Mapping[str, Any]
+    tools: Sequence[StoredTool]
 
 
 class _Talk:
@@ -96,20 +114,21 @@ class _Talk:
         self,
         stack: Stack,
         organization: str,
-        name: str,
-        document: Mapping[str, Any],
+        agent: _Agent,
         initial_context: Mapping[str, Any],
     ) -> Reply:
-        """Create the workflow and a session of it, and show the agent's opening."""
+        """Create the tools, the workflow and a session of it, and show the agent's opening."""
         enter = self._resources.enter_async_context
         key = await enter(passing_key(stack.database_url, organization=organization, purpose="chat"))
         client = await enter(AsyncTurnWorkerClient(stack.api_url, key))
+        for tool in agent.tools:
+            await _keep(client, tool)
         async with waiting("the agent is thinking"):
             self.conversation, opening = await enter(
                 Conversation.begin(
                     client,
                     stack.redis_url,
-                    workflow_id=await _workflow(client, name, for_this_llm(stack, document)),
+                    workflow_id=await _workflow(client, agent.name, for_this_llm(stack, agent.document)),
                     initial_context=initial_context,
                     on_retry=echo_retry,
                 )
@@ -132,6 +151,14 @@ class _Talk:
     async def close(self) -> None:
         """Close every connection and revoke the key."""
         await self._resources.aclose()
+
+
+async def _keep(client: AsyncTurnWorkerClient, tool: StoredTool) -> None:
+    """Bring the organization's tool of that id up to date, or create it."""
+    try:
+        await client.put_tool(tool.id, tool.definition)
+    except NotFound:
+        await client.create_tool(tool.definition, tool_id=tool.id)
 
 
 async def _workflow(client: AsyncTurnWorkerClient, name: str, document: Mapping[str, Any]) -> UUID:

@@ -22,6 +22,15 @@ def test_a_valid_graph_passes(turn_worker_command: Callable[..., Result], tmp_pa
     assert (result.exit_code, result.stdout) == (0, "The workflow is valid: 8 nodes, 11 edges.\n")
 
 
+def test_what_only_the_database_can_tell_is_said_to_be_checked_later(
+    turn_worker_command: Callable[..., Result],
+) -> None:
+    start = START | {"data": START["data"] | {"tool_uuids": ["a", "b", "a"]}}  # type: ignore[operator] # it is a dict
+    result = turn_worker_command("validate", "-", stdin=json.dumps({"nodes": [start], "edges": []}))
+    assert result.exit_code == 0
+    assert "It mentions 2 tools. Whether they exist" in result.stdout
+
+
 def test_a_full_definition_on_standard_input_passes(turn_worker_command: Callable[..., Result]) -> None:
     definition = {"graph": {"nodes": [START], "edges": []}, "workflow_configurations": {}}
     result = turn_worker_command("validate", "-", stdin=json.dumps(definition))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from worker.storage.tools import usable_tools
 from worker.workflow.problem import InvalidWorkflow
-from worker.workflow.tool_definition import load_tool
+from worker.workflow.tool_definition import InvalidTool, load_tool
 from worker.workflow.tool_use import tool_problems, tool_uses
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ async def pin_tools(
     """
     tool_ids = {use.tool_id for use in tool_uses(definition) if use.tool_id is not None}
     found = await usable_tools(connection, organization_id=organization_id, tool_ids=tool_ids) if tool_ids else {}
-    if problems := tool_problems(definition, {id_: load_tool(tool.definition) for id_, tool in found.items()}):
+    readable = {}
+    for id_, tool in found.items():
+        with suppress(InvalidTool):  # stored by a later release; this one cannot run it
+            readable[id_] = load_tool(tool.definition)
+    if problems := tool_problems(definition, readable):
         raise InvalidWorkflow(tuple(problems))
     return {str(id_): found[id_].version for id_ in sorted(found)}

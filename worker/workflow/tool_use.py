@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from worker.workflow.definition import ToolNodeData
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from worker.workflow.tool_definition import ToolDefinition
 
 
+KNOWLEDGE_BASE_TOOL: Final = "retrieve_from_knowledge_base"
+"""The name of the tool that every node with documents carries."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolUse:
     """A node's mention of a tool.
@@ -27,12 +31,14 @@ class ToolUse:
         field: Where in the node the tool is mentioned.
         written: The id as it is written.
         tool_id: The id; None if what is written is none.
+        taken: Names that a tool cannot have on this node, and what has them already.
     """
 
     place: Place
     field: str
     written: str
     tool_id: UUID | None
+    taken: Mapping[str, str]
 
 
 def tool_uses(definition: WorkflowDefinition) -> list[ToolUse]:
@@ -52,16 +58,20 @@ def tool_problems(definition: WorkflowDefinition, tools: Mapping[UUID, ToolDefin
 
 def _uses(graph: Graph) -> Iterator[ToolUse]:
     for position, node in enumerate(graph.nodes):
-        if isinstance(node.data, ToolNodeData):
+        if isinstance(node.data, ToolNodeData) and node.data.tool_uuids:
             place = Place("node", position, node.id)
+            taken = {
+                transition_tool_name(edge.data.label): f"the transition {edge.data.label!r}"
+                for edge in graph.edges
+                if edge.source == node.id
+            }
+            if node.data.document_uuids:
+                taken[KNOWLEDGE_BASE_TOOL] = "the tool that searches its documents"
             for index, written in enumerate(node.data.tool_uuids):
-                yield ToolUse(place, f"data.tool_uuids.{index}", written, _uuid(written))
+                yield ToolUse(place, f"data.tool_uuids.{index}", written, _uuid(written), taken)
 
 
 def _problems(definition: WorkflowDefinition, tools: Mapping[UUID, ToolDefinition]) -> Iterator[Problem]:
-    transitions = {
-        (edge.source, transition_tool_name(edge.data.label)): edge.data.label for edge in definition.graph.edges
-    }
     first_with: dict[tuple[int, str], ToolUse] = {}
     for use in _uses(definition.graph):
         if use.tool_id is None:
@@ -81,11 +91,10 @@ def _problems(definition: WorkflowDefinition, tools: Mapping[UUID, ToolDefinitio
                 use.field,
                 f"Its name {tool.name!r} is that of tool {first.written!r} on the same node. Rename one of the tools.",
             )
-        label = None if isinstance(tool, McpServerDefinition) else transitions.get((use.place.id or "", tool.name))
-        if label is not None:
+        # The tools of an MCP server are not named as the server is.
+        if tool.name in use.taken and not isinstance(tool, McpServerDefinition):
             yield use.place.problem(
-                use.field,
-                f"Its name {tool.name!r} is that of the transition {label!r} of the same node. Rename one of them.",
+                use.field, f"Its name {tool.name!r} is that of {use.taken[tool.name]} on the same node. Rename it."
             )
 
 

@@ -89,6 +89,22 @@ async def test_two_tools_of_one_name_and_a_tool_named_as_a_transition_are_proble
     assert "that of the transition 'All done'" in found[2]["message"]
 
 
+async def test_a_tool_may_not_be_named_as_the_one_that_searches_documents_where_there_are_any(api: Tenant) -> None:
+    tool = await created(api, CALCULATOR | {"name": "retrieve_from_knowledge_base"})
+    definition = carrying(tool["id"])
+    await stored(api, definition)
+    definition["graph"]["nodes"][1]["data"]["document_uuids"] = [str(uuid4())]
+    found = await problems(api, definition)
+    assert any("the tool that searches its documents" in error["message"] for error in found)
+
+
+async def test_a_tool_that_a_later_release_stored_cannot_be_used_by_this_one(api: Tenant) -> None:
+    tool = await created(api, CALCULATOR)
+    await api.world.execute("""UPDATE tool_versions SET definition = '{"type": "telepathy"}'""")
+    (error,) = await problems(api, carrying(tool["id"]))
+    assert error["field"] == "data.tool_uuids.0"
+
+
 async def test_whether_tools_are_pinned_is_one_of_two_words(api: Tenant) -> None:
     assert (await stored(api, carrying(tool_versions="latest")))["number"] == 1
     refused = await api.http.post(WORKFLOWS, json={"name": "Desk", "definition": carrying(tool_versions="newest")})

@@ -283,6 +283,7 @@ class _Turn:
                 on_failure=self.outstanding.fail,
                 made=self.replies,
                 numbers=self.call_numbers,
+                gate=self.clients.gate(model),
             )
             async with aclosing(calls):
                 questions = SideQuestions(

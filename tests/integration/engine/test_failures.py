@@ -434,3 +434,25 @@ async def test_nothing_is_left_running_whatever_happens(talk: Talk) -> None:
 async def test_a_key_does_not_show_in_the_repr_of_its_model(model: ResolvedModel) -> None:
     assert model.api_key == SecretStr(KEY)
     assert KEY not in repr(model)
+
+
+async def test_after_a_refusal_other_turns_of_the_same_key_wait_for_a_place_and_are_not_refused_too(
+    talk: Talk,
+) -> None:
+    talk.script(
+        {"times": 1, "error": {"status": 429, "retry_after": 0.01}},
+        {"times": 1, "hold": "first", "reply": "One."},
+        {"reply": "Two."},
+    )
+    with pytest.raises(TransientFailure):
+        await talk.turn("Hello.")
+    gate = talk.clients.gate(talk.model)
+    assert gate.limit == 1
+    first = asyncio.create_task(talk.turn("Hello."))
+    await talk.llm.wait_for_request(count=2)
+    second = asyncio.create_task(talk.turn("Hello."))
+    while not gate.waiting:  # noqa: ASYNC110 - nobody else needs to know
+        await asyncio.sleep(0)
+    assert len(talk.llm.requests) == 2, "the second turn waits here, not there"
+    talk.llm.release("first")
+    assert [str((await turn).assistant_text)[-4:] for turn in (first, second)] == ["One.", "Two."]

@@ -15,6 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from worker.engine.failures import LLMReplyCutShort, LLMStreamBroken, LLMTimeout, TooManyLLMCalls, TurnFailed
+from worker.engine.llm.gate import CallGate
 from worker.engine.request import LLMCall
 from worker.telemetry import observed
 
@@ -45,6 +46,7 @@ class LLMCalls:
         on_failure: Told of the failure of a call of the conversation, at once.
         made: How many replies the turn has had before, in attempts that this one goes on from or with another model.
         numbers: Numbers the calls, over all models that the attempt tries.
+        gate: Where calls wait while the provider refuses more of them; by default they pass.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LLMCalls:
         on_failure: Callable[[TurnFailed], None],
         made: int = 0,
         numbers: Iterator[int] | None = None,
+        gate: CallGate | None = None,
     ) -> None:
         self._provider = provider
         self._processor = processor
@@ -70,6 +73,7 @@ class LLMCalls:
         self._on_end = on_end
         self._on_failure = on_failure
         self._numbers = numbers or count(1)
+        self._gate = gate or CallGate()
         self._replies = made
         self._replies_taken = made
         self._reply: Reply | None = None
@@ -109,17 +113,23 @@ class LLMCalls:
         number = self._next_number()
         self._replies += 1
         call = self._observe(request, CONVERSATION)
-        watch = SilenceWatch(self._silence_seconds, lambda: self._too_silent(call))
         try:
             self._check_limit()
+            await self._gate.enter(self._silence_seconds)
+        except BaseException as error:
+            self._fail(call, error, replying=False)
+            raise
+        watch = SilenceWatch(self._silence_seconds, lambda: self._too_silent(call))
+        try:
             source = await send(**request)
         except BaseException as error:
             watch.stop()
-            self._fail(call, error, replying=False)
+            self._gate.leave(self._fail(call, error, replying=False))
             raise
 
         def finished() -> None:
             self._open = None
+            self._gate.leave(answered=True)
             reply = reader.reply()
             self._count(number, reader, call, CONVERSATION, turn_goes_on=bool(reply.tool_calls))
             call.ended(reply.message)
@@ -129,7 +139,7 @@ class LLMCalls:
         def cut_off(error: BaseException) -> None:
             self._open = None
             self._count(number, reader, call, CONVERSATION, turn_goes_on=False)
-            self._fail(call, error, replying=True)
+            self._gate.leave(self._fail(call, error, replying=True))
 
         self._open = ReplyStream(source, reader, watch, on_words=call.replies, on_finished=finished, on_cut_off=cut_off)
         return self._open
@@ -147,10 +157,16 @@ class LLMCalls:
         """
         call = self._observe(request, SIDE_QUESTION)
         try:
-            reply = await self._answer(send, request, reader, call)
+            await self._gate.enter(self._silence_seconds)
+            try:
+                reply = await self._answer(send, request, reader, call)
+            except BaseException as error:
+                self._gate.leave(error if isinstance(error, TurnFailed) else None)
+                raise
         except BaseException as error:
             self._note_failure(call, error)
             raise
+        self._gate.leave(answered=True)
         call.ended(reply.message)
         return reply
 
@@ -233,12 +249,14 @@ class LLMCalls:
             )
         )
 
-    def _fail(self, call: LLMCallObserved, error: BaseException, *, replying: bool) -> None:
+    def _fail(self, call: LLMCallObserved, error: BaseException, *, replying: bool) -> TurnFailed | None:
         if isinstance(error, Exception) and not isinstance(error, TurnFailed):
             error = self._classify(error, replying)
         self._note_failure(call, error)
-        if isinstance(error, TurnFailed):
-            self._on_failure(error)
+        if not isinstance(error, TurnFailed):
+            return None
+        self._on_failure(error)
+        return error
 
     def _note_failure(self, call: LLMCallObserved, error: BaseException) -> None:
         if isinstance(error, TurnFailed):

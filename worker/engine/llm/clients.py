@@ -7,9 +7,10 @@ the turn itself.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from worker.engine.llm.gate import CallGate
 from worker.engine.llm.provider import provider
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class _Key(NamedTuple):
 class _Shared:
     provider: Provider
     client: Any
+    gate: CallGate = field(default_factory=CallGate)
     users: int = 0
 
 
@@ -53,7 +55,7 @@ class ProviderClients:
             UnknownLLMProvider: There is no such provider.
             LLMNotConfigured: It needs a key and has none.
         """
-        key = _Key(model.provider, model.base_url, model.api_key, model.allowed_hosts)
+        key = _key(model)
         shared = self._clients.pop(key, None)
         if shared is None:
             chosen = provider(model.provider)
@@ -66,6 +68,10 @@ class ProviderClients:
             shared.users -= 1
             await self._close_idle(keep=MAX_IDLE_CLIENTS)
 
+    def gate(self, model: ResolvedModel) -> CallGate:
+        """Where the calls with a model's credential wait while its provider refuses more; of a model that is lent out."""
+        return self._clients[_key(model)].gate
+
     async def close(self) -> None:
         """Close every client, and with them what still runs over them."""
         for key in list(self._clients):
@@ -75,3 +81,7 @@ class ProviderClients:
         idle = [key for key, shared in self._clients.items() if not shared.users]
         for key in idle[: max(0, len(idle) - keep)]:
             await self._clients.pop(key).client.close()
+
+
+def _key(model: ResolvedModel) -> _Key:
+    return _Key(model.provider, model.base_url, model.api_key, model.allowed_hosts)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Connection
 
 QUEUE: Final = "turns"
 RUN_TURN: Final = "turns.run"
@@ -19,13 +21,35 @@ _SOCKET_TIMEOUT_SECONDS: Final = 5.0
 _CONNECT_TIMEOUT_SECONDS: Final = 2.0
 
 
+# How long a worker waits between two attempts to reach the broker: first, then longer by a step, up to the last.
+_RECONNECT_SECONDS: Final = {"interval_start": 1, "interval_step": 1, "interval_max": 1}
+
+
+class _Connection(Connection):
+    """A connection that is made again soon. By default kombu waits longer each time, up to half a minute, and so a worker
+    would after an outage that long be idle for as long again.
+    """
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Connection:
+        """Connect, however often it takes; see kombu."""
+        return super().ensure_connection(*args, **{**_RECONNECT_SECONDS, **options})
+
+
+class _AMQP(AMQP):
+    Connection = _Connection
+
+
+class _App(Celery):
+    amqp_cls = f"{__name__}:{_AMQP.__name__}"
+
+
 def celery_app(broker_url: str) -> Celery:
     """Make the application.
 
     Time limits, retries, results and at-least-once delivery are not Celery's business here: PostgreSQL decides what runs,
     so messages are acknowledged early and no result is kept.
     """
-    app = Celery("turn-worker", broker=broker_url, set_as_current=False)
+    app = _App("turn-worker", broker=broker_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

@@ -92,8 +92,11 @@ class Dispatch:
         self._to_mark: list[RecordedEvent] = []
         self._publishing: asyncio.Task[None] | None = None
         self._marking: asyncio.TimerHandle | None = None
+        self._to_ring: list[TurnReference] = []
+        self._ringing: asyncio.Task[None] | None = None
         self._changed: list[Line] = []
         self._choosing: asyncio.Task[None] | None = None
+        self._draining = False
         self._later: set[asyncio.TimerHandle] = set()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -110,7 +113,7 @@ class Dispatch:
         if self._to_publish and self._publishing is None:
             self._publishing = self._start(self._publish())
         if ring:
-            self._start(self._ring(ring))
+            self._ring_soon(ring)
         else:
             self._look_at(
                 {Line(event.organization_id, event.session_id) for event in events if event.type in _LINE_CHANGING}
@@ -149,7 +152,8 @@ class Dispatch:
         await self._doorbell.ring(turns)
 
     async def drain(self) -> None:
-        """Finish what was begun: publish, ring and mark what is outstanding."""
+        """Finish what was begun: publish, ring and mark what is outstanding, as far as Redis answers."""
+        self._draining = True
         for timer in self._later:
             timer.cancel()
         while self._background:
@@ -190,12 +194,27 @@ class Dispatch:
                     signals.SPAN_PUBLISH, kind="producer", started_ns=began, attributes=attributes, error=error
                 )
 
-    async def _ring(self, turns: Sequence[TurnReference]) -> None:
+    def _ring_soon(self, turns: Sequence[TurnReference]) -> None:
+        self._to_ring.extend(turns)
+        if self._to_ring and self._ringing is None:
+            self._ringing = self._start(self._ring())
+
+    async def _ring(self) -> None:
+        # One batch at a time: while the broker does not answer, those that come meanwhile wait together for one timeout, not
+        # each for its own.
         try:
-            await self.ring(turns)
-        except TurnWorkerError as error:
-            log.warning(names.RING_FAILED, error=str(error), turn_ids=[str(turn.turn_id) for turn in turns])
-            await self._return_to_backlog(turns)
+            while self._to_ring:
+                turns, self._to_ring = self._to_ring, []
+                try:
+                    await self.ring(turns)
+                except TurnWorkerError as error:
+                    turns = [*turns, *(self._to_ring if self._draining else ())]
+                    log.warning(names.RING_FAILED, error=str(error), turn_ids=[str(turn.turn_id) for turn in turns])
+                    await self._return_to_backlog(turns)
+                    if self._draining:
+                        self._to_ring.clear()
+        finally:
+            self._ringing = None
 
     async def _ring_for_document(self, document: DocumentReference) -> None:
         try:
@@ -222,8 +241,7 @@ class Dispatch:
                 lines, self._changed = self._changed, []
                 async with self._database.statement() as connection:
                     chosen = await choose_turns(connection, lines=lines, at_most=len(lines))
-                if chosen:
-                    self._start(self._ring([TurnReference(*turn) for turn in chosen]))
+                self._ring_soon([TurnReference(*turn) for turn in chosen])
         except TurnWorkerError as error:
             log.warning(names.RING_FAILED, error=str(error), session_ids=[str(line.session_id) for line in lines])
         finally:

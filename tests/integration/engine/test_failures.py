@@ -446,6 +446,7 @@ async def test_after_a_refusal_other_turns_of_the_same_key_wait_for_a_place_and_
     )
     with pytest.raises(TransientFailure):
         await talk.turn("Hello.")
+    assert talk.model is not None
     gate = talk.clients.gate(talk.model)
     assert gate.limit == 1
     first = asyncio.create_task(talk.turn("Hello."))

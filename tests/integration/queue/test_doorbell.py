@@ -9,8 +9,9 @@ from uuid import uuid4
 
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 
-from worker.queue.app import QUEUE, RUN_TURN
+from worker.queue.app import QUEUE, RUN_TURN, celery_app
 from worker.queue.doorbell import BrokerUnavailable, CeleryDoorbell
 from worker.turns.dispatch import TurnReference
 
@@ -64,3 +65,10 @@ async def test_a_ring_that_fails_is_not_tried_again() -> None:
             await doorbell.ring([TurnReference(uuid4(), uuid4())])
         doorbell.close()
     assert connections == 1
+
+
+def test_a_worker_tries_to_reach_its_broker_again_soon_however_long_it_was_away() -> None:
+    pauses: list[float] = []
+    with celery_app("redis://127.0.0.1:1/0").connection_for_read() as connection, pytest.raises(OperationalError):
+        connection.ensure_connection(lambda _error, pause: pauses.append(pause), 4)
+    assert pauses == [1, 2, 2, 2]

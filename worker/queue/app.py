@@ -30,7 +30,9 @@ class _Connection(Connection):
     would after an outage that long be idle for as long again.
     """
 
-    def ensure_connection(self, *args: Any, **options: Any) -> Connection:
+    def ensure_connection(  # type: ignore[override] # it takes what kombu's takes
+        self, *args: Any, **options: Any
+    ) -> Connection:
         """Connect, however often it takes; see kombu."""
         return super().ensure_connection(*args, **{**_RECONNECT_SECONDS, **options})
 

@@ -13,6 +13,7 @@ from worker.storage.line import AT_HEAD_OF_LINE, LEASE_EXPIRED
 from worker.storage.outbox import RECORD_EVENTS, NewEvent, RecordedEvent, event_parameters, recorded_events
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from pydantic import JsonValue
@@ -120,6 +121,8 @@ _CLAIM = text(f"""
         FROM session, slot
         WHERE turns.id = :turn_id
           AND turns.organization_id = :organization_id
+          AND turns.worker_losses + CASE WHEN turns.status = 'running' THEN 1 ELSE 0 END
+            <> ALL(CAST(:refuse_losses AS integer[]))
           AND (
             (
                 turns.status = 'pending'
@@ -172,10 +175,14 @@ async def claim_turn(
     claimed_by: str,
     lease_seconds: float,
     deadline_seconds: float,
+    refuse_losses: Sequence[int] = (),
 ) -> ClaimedTurn | None:
     """Take a turn to run it: a pending one at the head of its session's line, or a running one whose lease has expired.
 
     Recovery is this very claim. It raises the attempt number, and from then on the attempt before can write nothing.
+
+    Args:
+        refuse_losses: A turn that has lost so many workers, the one before this claim included, is left to other processes.
 
     Raises:
         RunningSlotTaken: when another claim of the same organization was faster. Trying again is safe.
@@ -190,6 +197,7 @@ async def claim_turn(
         "organization_id": organization_id,
         "claimed_by": claimed_by,
         "lease_seconds": lease_seconds,
+        "refuse_losses": list(refuse_losses),
         **event_parameters(events),
     }
     try:

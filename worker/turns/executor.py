@@ -32,6 +32,7 @@ from worker.turns.journal import TurnJournal
 from worker.turns.lease import LeaseKeeper, Loss
 from worker.turns.lifecycle import RetryPolicy
 from worker.turns.loading import LoadedTurn, TurnLoader
+from worker.turns.suspects import Suspects
 from worker.turns.usage_ledger import UsageLedger
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ class TurnExecutor:
             max_seconds=settings.retry_max_seconds,
         )
         self._random = random.Random()  # noqa: S311 -- spreads retries out, protects nothing
+        self._suspects = Suspects(settings.max_worker_losses)
         self._running: set[_RunningAttempt] = set()
         self._stopping = False
 
@@ -204,7 +206,8 @@ class TurnExecutor:
         ):
             log.info(names.TURN_CLAIMED)
             self._dispatch.after_commit(claimed.events)
-            ending = await self._run(claimed)
+            with self._suspects.watching(claimed.worker_losses) as may_run:
+                ending = await self._run(claimed) if may_run else await self._leave_to_others(claimed)
             observing.ended(ending.name.lower())
             return ending
 
@@ -241,9 +244,16 @@ class TurnExecutor:
                         claimed_by=self._worker_name,
                         lease_seconds=self._settings.lease_seconds,
                         deadline_seconds=self._settings.turn_deadline_seconds,
+                        refuse_losses=self._suspects.refused_losses,
                     )
             except RunningSlotTaken:  # another claim succeeded, so there is one free slot less, and an end to this
                 continue
+
+    async def _leave_to_others(self, claimed: ClaimedTurn) -> Ending:
+        try:
+            return await self._give_back(claimed)
+        except LeaseLost:
+            return Ending.LEASE_LOST
 
     async def _run(self, claimed: ClaimedTurn) -> Ending:
         claimed_at = time.monotonic()

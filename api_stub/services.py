@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Final, Self
 
 from fastapi import Depends, Request
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.turns.dispatch import Doorbell
     from worker.workflow.prices import PriceList
+
+
+# Callers are told that PostgreSQL does not answer before they have given up themselves.
+_PATIENCE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,11 @@ class Services:
         redis_url = settings.redis_url.get_secret_value()
         prices = load_prices(settings.prices_file)
         async with AsyncExitStack() as stack:
-            database = Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size)
+            database = Database(
+                settings.database_url.get_secret_value(),
+                pool_size=settings.database_pool_size,
+                patience_seconds=_PATIENCE_SECONDS,
+            )
             stack.push_async_callback(database.close)
             publisher = Publisher(redis_url)
             stack.push_async_callback(publisher.close)

@@ -17,6 +17,7 @@ class CuttingProxy:
     Attributes:
         answers_to_lose: So many of the next answers are cut off before their first byte; their requests arrive.
         connections: How many were made through it.
+        flowing: While it is not set, bytes are held back: the server is there and says nothing.
     """
 
     def __init__(self, target_url: str) -> None:
@@ -24,6 +25,8 @@ class CuttingProxy:
         self._open: set[asyncio.StreamWriter] = set()
         self.answers_to_lose = 0
         self.connections = 0
+        self.flowing = asyncio.Event()
+        self.flowing.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
@@ -61,6 +64,7 @@ class CuttingProxy:
                 if answers and self.answers_to_lose:
                     self.answers_to_lose -= 1
                     break
+                await self.flowing.wait()
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import select
 from contextlib import asynccontextmanager, contextmanager
@@ -32,6 +33,9 @@ CONNECT_ARGUMENTS: dict[str, Any] = {
 }
 _POOL_TIMEOUT_SECONDS = 10.0
 
+PATIENCE_SECONDS = 30.0
+"""How long work on the database may take, at most. It is what the server allows one statement, too."""
+
 
 class DatabaseUnavailable(TurnWorkerError):
     """PostgreSQL cannot be reached, refused the login, or went away in the middle of a statement."""
@@ -47,7 +51,16 @@ class Database:
     the functions of this package take the connection they work on as an argument.
     """
 
-    def __init__(self, url: str, *, pool_size: int) -> None:
+    def __init__(self, url: str, *, pool_size: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        """Prepare to connect.
+
+        Args:
+            url: Where PostgreSQL is.
+            pool_size: How many connections there are at most.
+            patience_seconds: How long one statement or transaction may take in all. A server that keeps the connection but
+                does not answer any more is given up then, and so is the connection.
+        """
+        self._patience_seconds = patience_seconds
         self._engine = create_async_engine(
             sqlalchemy_url(url),
             pool_size=pool_size,
@@ -72,9 +85,8 @@ class Database:
             DatabaseUnavailable: when there is no connection to be had, or it broke. A commit that raises it may or may not
                 have happened; what follows must be safe in both cases.
         """
-        with _translated():
-            async with self._transactional.begin() as connection:
-                yield connection
+        async with self._patiently(), self._transactional.begin() as connection:
+            yield connection
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
@@ -83,13 +95,24 @@ class Database:
         Raises:
             DatabaseUnavailable: as `transaction` does.
         """
-        with _translated():
-            async with self._engine.connect() as connection:
-                yield connection
+        async with self._patiently(), self._engine.connect() as connection:
+            yield connection
 
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _patiently(self) -> AsyncIterator[None]:
+        scope = asyncio.timeout(self._patience_seconds)
+        try:
+            with _translated():
+                async with scope:
+                    yield
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise unavailable(TimeoutError(f"no answer within {self._patience_seconds:g} s")) from error
 
 
 def to_json(value: object) -> str:

@@ -1,0 +1,51 @@
+"""Connections to a server that does not answer: given up after a while, and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+
+from tests.proxy import CuttingProxy
+from worker.storage.database import Database, DatabaseUnavailable
+
+ONE = text("SELECT 1")
+
+
+async def ask(database: Database) -> object:
+    async with database.statement() as connection:
+        return await connection.scalar(ONE)
+
+
+async def test_a_server_that_says_nothing_is_given_up_and_costs_no_connection_of_the_pool(database_url: str) -> None:
+    async with CuttingProxy(database_url) as proxy:
+        database = Database(proxy.url, pool_size=2, patience_seconds=0.2)
+        assert await asyncio.gather(ask(database), ask(database)) == [1, 1]
+        proxy.flowing.clear()
+        results = await asyncio.gather(*(ask(database) for _ in range(4)), return_exceptions=True)
+        assert {type(result) for result in results} == {DatabaseUnavailable}
+        assert "no answer within 0.2 s" in str(results[0])
+        proxy.flowing.set()
+        assert await asyncio.gather(ask(database), ask(database)) == [1, 1]
+        await database.close()
+
+
+async def test_a_connection_that_breaks_costs_no_connection_of_the_pool(database_url: str) -> None:
+    async with CuttingProxy(database_url) as proxy:
+        database = Database(proxy.url, pool_size=1)
+        for _ in range(3):
+            proxy.answers_to_lose = 0
+            assert await ask(database) == 1
+            proxy.answers_to_lose = 1
+            with pytest.raises(DatabaseUnavailable):
+                await ask(database)
+        proxy.answers_to_lose = 0
+        assert await ask(database) == 1
+        await database.close()
+
+
+async def test_a_time_limit_of_the_work_itself_is_not_mistaken_for_the_servers(database: Database) -> None:
+    with pytest.raises(TimeoutError):
+        async with database.statement(), asyncio.timeout(0):
+            await asyncio.Event().wait()

@@ -126,8 +126,9 @@ async def erase_session(services: Shared, organization_id: OrganizationId, sessi
     stay in the usage. A session that was forked from it stays as it is.
     """
     async with services.database.transaction() as connection:
-        events = await erase(connection, organization_id=organization_id, session_id=session_id)
-    services.dispatch.after_commit(events)
+        erased = await erase(connection, organization_id=organization_id, session_id=session_id)
+    services.dispatch.after_commit(erased.events)
+    await services.texts.erase(organization_id=organization_id, turn_ids=erased.turn_ids)
     return Response(status_code=204)
 
 

@@ -12,9 +12,10 @@ import structlog
 from redis.backoff import EqualJitterBackoff
 from redis.exceptions import RedisError
 
-from worker.channel.connection import connect
+from worker.channel.connection import TIMEOUT_SECONDS, connect
 from worker.channel.text_stream import text_key
 from worker.telemetry import names
+from worker.telemetry.masking import mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -121,6 +122,16 @@ class TextReader:
             followed.listeners.discard(listener)
             if not followed.listeners and self._streams.get(key) is followed:
                 del self._streams[key]
+
+    async def erase(self, *, organization_id: UUID, turn_ids: Sequence[UUID]) -> None:
+        """Delete what was said in these turns. If Redis is away, it expires there by itself."""
+        if not turn_ids:
+            return
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await self._waker.delete(*(text_key(organization_id, turn_id) for turn_id in turn_ids))
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.warning(names.TEXT_NOT_ERASED, error=mask_secrets(str(error)))
 
     async def close(self) -> None:
         """Stop reading. Listeners can still read what they were given, and then end."""

@@ -5,6 +5,7 @@ The ledger of usage stays, for the books: it holds counts and ids, nothing that 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import text
@@ -26,6 +27,20 @@ if TYPE_CHECKING:
 _ERASED: Final = Cancellation(
     "session_erased", "The session was erased before this turn was answered.", retryable=False
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedSession:
+    """What there is still to do about a session that is gone.
+
+    Attributes:
+        events: To be published, so that whoever runs, waits or listens hears of the end. They stand in no log.
+        turn_ids: The turns it had.
+    """
+
+    events: tuple[RecordedEvent, ...]
+    turn_ids: tuple[UUID, ...]
+
 
 # A kept answer shows what it answered about: those to requests about the session or its turns, and the one that created it.
 _ERASE_ANSWERS: Final = text("""
@@ -54,6 +69,7 @@ CONTENT: Final = {
 }
 """The tables that hold something of a session, in an order in which nothing refers to what is gone, and which rows are its."""
 
+_TURNS = text(f"SELECT id FROM turns WHERE {_OF_ITS_OWN}")
 _ERASE: Final = [text(f"DELETE FROM {table} WHERE {rows}") for table, rows in CONTENT.items()]
 
 _DAY_SECONDS: Final = 24 * 3600
@@ -97,15 +113,10 @@ _EXPIRED_JOURNALS = text("""
 _WITH_RETENTION = text("SELECT id, settings FROM organizations WHERE settings ->> 'retention' IS NOT NULL ORDER BY id")
 
 
-async def erase_session(
-    connection: AsyncConnection, *, organization_id: UUID, session_id: UUID
-) -> tuple[RecordedEvent, ...]:
+async def erase_session(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> ErasedSession:
     """Erase a session with its turns, messages, events and the answers kept for repeated requests, and cancel what runs.
 
     A running attempt finds that its turn is gone, and can write nothing any more. A fork does not depend on its source.
-
-    Returns:
-        What is to be published, so that whoever runs, waits or listens hears of the end. It stands in no log.
 
     Raises:
         SessionNotFound: when the organization has no such session, or none any more.
@@ -119,9 +130,10 @@ async def erase_session(
     if session.state == "running":
         events.append(NewEvent("session.ended", None, {"reason": _ERASED.code}, raises_revision=True))
     recorded = await record_events(connection, **names, events=events)
+    turn_ids = (await connection.scalars(_TURNS, names)).all()
     for statement in (_ERASE_ANSWERS, *_ERASE):
         await connection.execute(statement, names)
-    return recorded.events
+    return ErasedSession(recorded.events, tuple(turn_ids))
 
 
 async def erase_expired_sessions(connection: AsyncConnection, *, organization_id: UUID, days: int, batch: int) -> int:

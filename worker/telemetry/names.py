@@ -148,6 +148,9 @@ SWEEP_FAILED: Final = "sweep.failed"
 EXPIRED_ERASED: Final = "expired.erased"
 """A sweep erased `count` sessions or events (`kind`) that an organization does not keep for longer."""
 
+TEXT_NOT_ERASED: Final = "text.not_erased"
+"""What was said in the turns of an erased session could not be deleted from Redis; it expires within minutes."""
+
 USAGE_WRITE_FAILED: Final = "usage.write_failed"
 """What LLM calls used could not be written yet; it is kept and written with the next calls' usage."""
 

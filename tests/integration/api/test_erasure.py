@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from redis.asyncio import Redis
 from sqlalchemy import Uuid
 
+from worker.channel.text_stream import text_key
 from worker.storage.attempts import LeaseLost
 from worker.storage.erasure import CONTENT
 from worker.storage.schema import metadata
@@ -45,6 +47,16 @@ async def test_nothing_that_was_said_is_left_anywhere(api: Tenant) -> None:
     assert await rows_with(api, SECRET) == set()
     assert await rows_with(api, session["id"]) == set()
     assert await rows_with(api, turn["id"]) == set()
+
+
+async def test_the_text_that_a_turn_has_said_so_far_is_gone_from_redis(api: Tenant, redis_url: str) -> None:
+    session = await api.session()
+    turn = await api.turn(session["id"])
+    key = text_key(api.world.organization_id, UUID(turn["id"]))
+    async with Redis.from_url(redis_url) as redis:
+        await redis.xadd(key, {"text": SECRET})
+        assert (await api.http.delete(f"/v1/sessions/{session['id']}")).status_code == 204
+        assert await redis.exists(key) == 0
 
 
 async def test_erasing_again_finds_nothing_and_other_sessions_are_untouched(api: Tenant) -> None:

@@ -21,13 +21,13 @@ async def ask(database: Database) -> object:
 async def test_a_server_that_says_nothing_is_given_up_and_costs_no_connection_of_the_pool(database_url: str) -> None:
     async with CuttingProxy(database_url) as proxy:
         database = Database(proxy.url, pool_size=2, patience_seconds=0.2)
-        assert await asyncio.gather(ask(database), ask(database)) == [1, 1]
+        assert list(await asyncio.gather(ask(database), ask(database))) == [1, 1]
         proxy.flowing.clear()
         results = await asyncio.gather(*(ask(database) for _ in range(4)), return_exceptions=True)
         assert {type(result) for result in results} == {DatabaseUnavailable}
         assert "no answer within 0.2 s" in str(results[0])
         proxy.flowing.set()
-        assert await asyncio.gather(ask(database), ask(database)) == [1, 1]
+        assert list(await asyncio.gather(ask(database), ask(database))) == [1, 1]
         await database.close()
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from tests.integration.turns.conftest import Worker
     from tests.world import World
+    from worker.storage.documents import DocumentReference
 
 
 class SilentBroker:
@@ -27,6 +28,9 @@ class SilentBroker:
         self.rung.append(len(turns))
         self.is_asked.set()
         await self.time_is_up.wait()
+        raise BrokerUnavailable("no answer")
+
+    async def ring_for_document(self, document: DocumentReference) -> None:
         raise BrokerUnavailable("no answer")
 
 

@@ -16,9 +16,11 @@ from fastapi.responses import Response
 
 from api_stub.problems import invalid_request
 from worker.errors import TurnWorkerError
+from worker.storage.backlog import Line
 from worker.storage.database import DatabaseUnavailable
 from worker.storage.idempotency import Answer, KeyedRequest, find_answer, keep_answer
 from worker.telemetry.tracing import TracedTurn, trace_context
+from worker.turns.dispatch import TurnReference
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
     from worker.storage.documents import DocumentReference
     from worker.storage.enqueue import EnqueuedTurn
     from worker.storage.outbox import RecordedEvent
+    from worker.storage.views import TurnView
     from worker.telemetry.telemetry import Telemetry
-    from worker.turns.dispatch import TurnReference
 
 _MAX_KEY_CHARS = 255
 
@@ -43,6 +45,7 @@ class Done:
 
     Attributes:
         enqueued: The turn that it enqueued.
+        look_later: A line whose head can be claimed after so many seconds.
     """
 
     body: Any
@@ -52,10 +55,24 @@ class Done:
     ring: Sequence[TurnReference] = ()
     uploaded: DocumentReference | None = None
     enqueued: EnqueuedTurn | None = None
+    look_later: tuple[Line, float] | None = None
 
     def respond(self) -> Response:
         """The answer as it is sent."""
         return respond(self.body, self.status_code, self.headers)
+
+
+def accepted(turn: EnqueuedTurn, view: TurnView) -> Done:
+    """The answer to whoever enqueued a turn: 202, and where to look for what comes of it."""
+    return Done(
+        view,
+        202,
+        {"Location": f"/v1/turns/{turn.turn_id}"},
+        events=turn.events,
+        enqueued=turn,
+        ring=[TurnReference(view.organization_id, turn.turn_id)] if turn.rung else (),
+        look_later=(Line(view.organization_id, turn.session_id), turn.hold_seconds) if turn.hold_seconds else None,
+    )
 
 
 def encode(body: Any) -> str:
@@ -124,6 +141,8 @@ async def perform(
         services.dispatch.after_commit(done.events, done.ring)
         if done.uploaded is not None:
             services.dispatch.document_uploaded(done.uploaded)
+        if done.look_later is not None:
+            services.dispatch.look_later(*done.look_later)
     return response
 
 

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from worker.errors import TurnWorkerError
 from worker.storage.limits import LimitReached
-from worker.storage.session_lock import RevisionConflict
+from worker.storage.session_lock import RevisionConflict, SessionBusy
 from worker.telemetry import names
 from worker.workflow.problem import InvalidWorkflow
 
@@ -133,6 +133,13 @@ CATALOGUE: Final = _catalogue(
         409,
         "The session has ended",
         "A session that is over takes no more turns. Create a new one.",
+    ),
+    ProblemType(
+        "session_busy",
+        409,
+        "The session is busy",
+        "A turn of the session is pending or running, and the request cannot be done meanwhile: a message by the policy "
+        "`reject`, or a rewind. `turn_id` and `turn_status` name it. Wait for its end, or cancel it, and try again.",
     ),
     ProblemType(
         "revision_conflict",
@@ -346,6 +353,8 @@ def _of_known(request: Request, error: TurnWorkerError) -> Problem:
             headers = {"Retry-After": str(error.retry_after_seconds)}
         case RevisionConflict():
             extensions = {"expected_revision": error.expected, "actual_revision": error.actual}
+        case SessionBusy():
+            extensions = {"turn_id": str(error.turn_id), "turn_status": error.status}
         case InvalidWorkflow():
             extensions = {
                 "errors": [

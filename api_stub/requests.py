@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from api_stub.problems import Problem, describe, invalid_request
+from api_stub.schemas import OnBusy
 from worker.conversation.greeting_override import greeting_override
 from worker.conversation.user_message import Image, UserMessage
 
@@ -36,6 +37,13 @@ MAX_NAME_CHARS: Final = 255
 MAX_MESSAGES: Final = 50
 MAX_PRIORITY: Final = 10
 MAX_IMAGES: Final = 20
+MAX_MERGE_WINDOW_SECONDS: Final = 60.0
+
+_ON_BUSY: Final = (
+    "What happens when a turn other than the opening one is pending or running. `enqueue`: the message waits for its turn. "
+    "`reject`: 409 `session_busy`. `interrupt`: what is pending or running is cancelled, and answered together with the new "
+    "message. `replace`: it is cancelled and forgotten. `merge`: while nothing has begun to answer, messages become one turn."
+)
 
 
 def one_line(value: str) -> str:
@@ -152,6 +160,14 @@ class CreateSession(Body):
     )
     external_id: ExternalId = None
     metadata: Metadata = Field(default_factory=dict)
+    on_busy: OnBusy = Field(default="enqueue", description=f"{_ON_BUSY} A message may say otherwise for itself.")
+    merge_window_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        le=MAX_MERGE_WINDOW_SECONDS,
+        description="How long a turn begun by `merge` waits for more messages: 0 to "
+        f"{MAX_MERGE_WINDOW_SECONDS:g} seconds.",
+    )
 
 
 class ImageBody(Body):
@@ -229,6 +245,9 @@ class EnqueueTurn(Body):
     )
     external_id: ExternalId = None
     metadata: Metadata = Field(default_factory=dict)
+    on_busy: OnBusy | None = Field(
+        default=None, description=f"{_ON_BUSY} Without it, the session's own setting counts."
+    )
     expected_revision: ExpectedRevision = None
     priority: Priority = 0
 

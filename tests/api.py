@@ -44,9 +44,18 @@ class Bell:
     """A doorbell that notes for which turns and documents it was rung."""
 
     rung: list[UUID] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ring(self, turns: Sequence[TurnReference]) -> None:
         self.rung.extend(turn.turn_id for turn in turns)
+        self._changed.set()
+
+    async def ringing_for(self, turn_id: UUID) -> None:
+        """Until it was rung for this turn."""
+        async with asyncio.timeout(10):
+            while turn_id not in self.rung:
+                self._changed.clear()
+                await self._changed.wait()
 
     async def ring_for_document(self, document: DocumentReference) -> None:
         self.rung.append(document.document_id)

@@ -14,6 +14,7 @@ from worker.storage.claim import Attempt, ClaimedTurn, claim_turn
 from worker.storage.enqueue import EnqueuedTurn, enqueue_turn
 from worker.storage.line import claimable_turn
 from worker.storage.organizations import create_organization
+from worker.storage.second_message import take_message
 from worker.storage.sessions import CreatedSession, EndedSession, create_session, end_session
 from worker.storage.workflows import create_workflow, put_definition
 
@@ -101,6 +102,17 @@ class World:
                 organization_id=self.organization_id,
                 session_id=session_id,
                 user_messages=[UserMessage(text) for text in user_messages or ("Hi.",)],
+                **values,
+            )
+
+    async def say(self, session_id: UUID, text: str = "And another thing.", **values: Any) -> EnqueuedTurn:
+        """A further message, taken by a policy."""
+        async with self.database.transaction() as connection:
+            return await take_message(
+                connection,
+                organization_id=self.organization_id,
+                session_id=session_id,
+                user_messages=[UserMessage(text)],
                 **values,
             )
 

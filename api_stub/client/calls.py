@@ -140,10 +140,24 @@ def create_session(
     begins_with: Literal["agent", "user"] = "agent",
     external_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    on_busy: schemas.OnBusy | None = None,
+    merge_window_seconds: float | None = None,
     idempotency_key: str | None = None,
 ) -> Call[schemas.CreatedSession]:
-    """Begin a conversation. If the agent speaks first, `opening_turn` is the turn in which it does."""
-    body = _given(initial_context=initial_context, begins_with=begins_with, external_id=external_id, metadata=metadata)
+    """Begin a conversation. If the agent speaks first, `opening_turn` is the turn in which it does.
+
+    Args:
+        on_busy: what a further message does while a turn is pending or running; `enqueue` if not given.
+        merge_window_seconds: how long a turn begun by `merge` waits for more messages.
+    """
+    body = _given(
+        initial_context=initial_context,
+        begins_with=begins_with,
+        external_id=external_id,
+        metadata=metadata,
+        on_busy=on_busy,
+        merge_window_seconds=merge_window_seconds,
+    )
     return _post(f"/v1/workflows/{workflow_id}/sessions", _CREATED_SESSION, body, idempotency_key)
 
 
@@ -188,6 +202,7 @@ def enqueue(
     *,
     external_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    on_busy: schemas.OnBusy | None = None,
     expected_revision: int | None = None,
     priority: int | None = None,
     idempotency_key: str | None = None,
@@ -195,14 +210,18 @@ def enqueue(
     """Enqueue what the user said: one text, or several that are answered together. Returns the turn, pending.
 
     Args:
+        on_busy: what the message does while a turn is pending or running; the session's own setting if not given.
         priority: From -10 to 10; of the organization's turns that wait for a worker, those with a higher one go first.
     """
     said = {"text": text} if isinstance(text, str) else {"messages": list(text)}
-    body = {
-        **said,
-        **_given(external_id=external_id, metadata=metadata, expected_revision=expected_revision, priority=priority),
-    }
-    return _post(f"/v1/sessions/{session_id}/turns", _TURN, body, idempotency_key)
+    given = _given(
+        external_id=external_id,
+        metadata=metadata,
+        on_busy=on_busy,
+        expected_revision=expected_revision,
+        priority=priority,
+    )
+    return _post(f"/v1/sessions/{session_id}/turns", _TURN, {**said, **given}, idempotency_key)
 
 
 def get_turn(turn_id: UUID | str, *, wait_seconds: float = 0.0) -> Call[schemas.Turn]:

@@ -59,6 +59,8 @@ async def create_session(
             metadata=wanted.metadata,
             opening=wanted.begins_with == "agent",
             trace_context=trace_context(request.headers),
+            on_busy=wanted.on_busy,
+            merge_window_seconds=wanted.merge_window_seconds,
         )
         session = await views.get_session(connection, organization_id=organization_id, session_id=created.session_id)
         turn = created.opening_turn

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api_stub import requests, schemas
-from api_stub.answers import Done, perform, respond
+from api_stub.answers import Done, accepted, perform, respond
 from api_stub.auth import OrganizationId, OrganizationLimits
 from api_stub.documentation import accepts, answers
 from api_stub.following import MAX_WAIT_SECONDS, wait_for_turn
@@ -16,11 +17,10 @@ from api_stub.paging import Cursor, Limit, cursor_of_place, read_place
 from api_stub.problems import Problem
 from api_stub.services import Shared
 from worker.storage import enqueue as storage
-from worker.storage import views
+from worker.storage import second_message, views
 from worker.storage.limits import check_enqueue
 from worker.storage.session_lock import SessionNotFound
 from worker.telemetry.tracing import trace_context
-from worker.turns.dispatch import TurnReference
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,6 +35,7 @@ router = APIRouter(prefix="/v1", tags=["turns"])
         {202: (schemas.Turn, "The turn is stored at the end of the session's line and will be answered.")},
         "session_not_found",
         "session_ended",
+        "session_busy",
         "revision_conflict",
         "limit_reached",
         "idempotency_key_reused",
@@ -46,7 +47,10 @@ router = APIRouter(prefix="/v1", tags=["turns"])
 async def enqueue_turn(
     request: Request, services: Shared, organization_id: OrganizationId, limits: OrganizationLimits, session_id: UUID
 ) -> Response:
-    """Enqueue what the user said. Turns of a session are answered one after the other, in the order of this call."""
+    """Enqueue what the user said. Turns of a session are answered one after the other, in the order of this call.
+
+    While one is pending or running, `on_busy` says what a further message does.
+    """
     body = await requests.read_body(request, services.settings.max_body_bytes)
     wanted = requests.parse(request, body, requests.EnqueueTurn, services.settings)
 
@@ -59,29 +63,43 @@ async def enqueue_turn(
             user_messages=wanted.user_messages,
             external_id=wanted.external_id,
             metadata=wanted.metadata,
+            on_busy=wanted.on_busy,
             expected_revision=wanted.expected_revision,
             priority=wanted.priority,
             trace_context=trace_context(request.headers),
         )
-        return Done(
-            views.enqueued_turn(
-                turn,
-                organization_id=organization_id,
-                user_messages=wanted.user_messages,
-                external_id=wanted.external_id,
-                metadata=wanted.metadata,
-                priority=wanted.priority,
-            ),
-            202,
-            {"Location": f"/v1/turns/{turn.turn_id}"},
-            events=turn.events,
-            ring=[TurnReference(organization_id, turn.turn_id)] if turn.rung else (),
-            enqueued=turn,
+        view = views.enqueued_turn(
+            turn,
+            organization_id=organization_id,
+            user_messages=wanted.user_messages,
+            external_id=wanted.external_id,
+            metadata=wanted.metadata,
+            priority=wanted.priority,
         )
+        return accepted(turn, view)
 
-    return await perform(
-        request, services, organization_id, body, enqueue, one_statement=not limits.restrict_enqueueing
-    )
+    async def take_message(connection: AsyncConnection) -> Done:
+        await check_enqueue(connection, organization_id=organization_id, limits=limits)
+        turn = await second_message.take_message(
+            connection,
+            organization_id=organization_id,
+            session_id=session_id,
+            user_messages=wanted.user_messages,
+            on_busy=wanted.on_busy,
+            external_id=wanted.external_id,
+            metadata=wanted.metadata,
+            expected_revision=wanted.expected_revision,
+            priority=wanted.priority,
+            trace_context=trace_context(request.headers),
+        )
+        return accepted(turn, await views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id))
+
+    # Nearly every message takes this way of one statement. Which policy a session has by itself only the database knows.
+    if wanted.on_busy in (None, "enqueue"):
+        one_statement = not limits.restrict_enqueueing
+        with suppress(storage.OtherPolicyApplies):
+            return await perform(request, services, organization_id, body, enqueue, one_statement=one_statement)
+    return await perform(request, services, organization_id, body, take_message)
 
 
 @router.get(

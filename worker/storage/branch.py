@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, literal, select
 
+from worker.conversation.checkpoint import Checkpoint, normalize_checkpoint
 from worker.storage.schema import messages, turns
 
 if TYPE_CHECKING:
@@ -82,3 +83,15 @@ async def load_branch(connection: AsyncConnection, *, organization_id: UUID, tur
         messages=[row.message for row in rows if row.message is not None],
         from_beginning=not rows[0].replaces_context,
     )
+
+
+def base_checkpoint(branch: Branch, session_checkpoint: object) -> Checkpoint:
+    """The checkpoint a turn starts from: the one stored after its nearest completed ancestor.
+
+    Only that ancestor counts: if it stored none, the turn starts from the default one.
+    """
+    if branch.checkpoint is None:
+        return Checkpoint()
+    checkpoint = normalize_checkpoint(branch.checkpoint)
+    beginning = normalize_checkpoint(session_checkpoint).messages if branch.from_beginning else []
+    return replace(checkpoint, messages=[*beginning, *branch.messages])

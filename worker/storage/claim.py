@@ -53,6 +53,9 @@ class ClaimedTurn:
         seconds_to_deadline: What is left of the turn's total time, over all its attempts; may be negative.
         error: Why its last attempt failed, if one did.
         parent_turn_id: The session's head, from which this turn goes on.
+        retry_root_turn_id: The first of the turns that retry one another, if this is one of them.
+        carries_over_turn_id: The turn in whose place this one stands, retried or interrupted, whose finished work it goes on
+            with; None if there is none, or if that work was based on another head.
         session_checkpoint: The checkpoint the session was created with.
         organization_settings: As `worker.workflow.organization_settings` reads them.
         session_external_id: What its caller calls the session.
@@ -69,6 +72,8 @@ class ClaimedTurn:
     seconds_to_deadline: float
     error: dict[str, Any] | None
     parent_turn_id: UUID | None
+    retry_root_turn_id: UUID | None
+    carries_over_turn_id: UUID | None
     session_checkpoint: dict[str, Any] | None
     initial_context: dict[str, JsonValue]
     model_defaults: dict[str, Any] | None
@@ -148,6 +153,13 @@ _CLAIM = text(f"""
         claimed.worker_losses,
         claimed.error,
         claimed.parent_turn_id,
+        claimed.retry_root_turn_id,
+        (
+            SELECT carried.id FROM turns AS carried
+            WHERE carried.id = claimed.carries_over_turn_id
+              AND carried.organization_id = :organization_id
+              AND carried.parent_turn_id IS NOT DISTINCT FROM claimed.parent_turn_id
+        ) AS carries_over_turn_id,
         CAST(extract(epoch FROM now() - claimed.first_claimed_at) AS double precision) AS age_seconds,
         session.definition_id,
         session.checkpoint,
@@ -219,6 +231,8 @@ async def claim_turn(
         seconds_to_deadline=deadline_seconds - row.age_seconds,
         error=row.error,
         parent_turn_id=row.parent_turn_id,
+        retry_root_turn_id=row.retry_root_turn_id,
+        carries_over_turn_id=row.carries_over_turn_id,
         session_checkpoint=row.checkpoint,
         initial_context=row.initial_context,
         model_defaults=row.model_defaults,

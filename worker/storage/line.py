@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 AT_HEAD_OF_LINE: Final = """
@@ -50,3 +52,17 @@ async def claimable_turn(connection: AsyncConnection, *, organization_id: UUID, 
         _CLAIMABLE, {"session_id": session_id, "organization_id": organization_id}
     )
     return turn_id
+
+
+_LINE = text("""
+    SELECT id, status, opening, attempt, user_messages, external_id, metadata, retry_of_turn_id, carries_over_turn_id
+    FROM turns
+    WHERE session_id = :session_id AND organization_id = :organization_id AND status IN ('pending', 'running')
+    ORDER BY position
+""")
+
+
+async def read_line(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> Sequence[Row[Any]]:
+    """The turns that are pending or running, in line order. While the session is locked, it stays like that."""
+    result = await connection.execute(_LINE, {"session_id": session_id, "organization_id": organization_id})
+    return result.all()

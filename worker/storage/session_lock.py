@@ -42,6 +42,24 @@ class SessionEnded(TurnWorkerError):
         return f"Session {self.session_id} has ended ({self.reason}) and takes no more turns. Create a new session."
 
 
+class SessionBusy(TurnWorkerError):
+    """A turn of the session is pending or running."""
+
+    code = "session_busy"
+
+    def __init__(self, session_id: UUID, turn_id: UUID, status: str) -> None:
+        super().__init__(session_id, turn_id, status)
+        self.session_id = session_id
+        self.turn_id = turn_id
+        self.status = status
+
+    def __str__(self) -> str:
+        return (
+            f"Session {self.session_id} is busy: turn {self.turn_id} is {self.status}. Wait for its end, or cancel it, and "
+            "try again."
+        )
+
+
 class RevisionConflict(TurnWorkerError):
     """The session has changed since the caller last saw it."""
 
@@ -78,6 +96,16 @@ async def lock_session(connection: AsyncConnection, *, organization_id: UUID, se
     if row is None:
         raise SessionNotFound(session_id)
     return row
+
+
+def refuse_ended(session: Row[Any]) -> None:
+    """Refuse to let anything new happen in a locked session that is over, or will be as soon as its running turn is.
+
+    Raises:
+        SessionEnded: when that is so.
+    """
+    if session.state != "running" or session.end_reason is not None:
+        raise SessionEnded(session.id, session.end_reason)
 
 
 def check_revision(session: Row[Any], expected: int | None) -> None:

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from worker.errors import TurnWorkerError
 from worker.storage.attempts import end_line, ending_events
-from worker.storage.enqueue import EnqueuedTurn, enqueue_turn
+from worker.storage.enqueue import EnqueuedTurn, NewTurn, enqueue_locked
 from worker.storage.outbox import RECORD_EVENTS, RecordedEvent, event_parameters, recorded_events
 from worker.storage.schema import sessions, workflow_definitions, workflows
 from worker.storage.session_lock import RevisionConflict, lock_session
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from worker.storage.second_message import OnBusy
 
 
 class WorkflowNotFound(TurnWorkerError):
@@ -94,11 +96,17 @@ async def create_session(
     external_id: str | None,
     metadata: Mapping[str, JsonValue],
     opening: bool = True,
+    on_busy: OnBusy = "enqueue",
+    merge_window_seconds: float = 2.0,
     trace_context: Mapping[str, str] | None = None,
 ) -> CreatedSession:
     """Create a session on the workflow's newest definition, which it keeps to its end.
 
     With `opening`, the agent speaks first: the session's opening turn is enqueued in the same transaction.
+
+    Args:
+        on_busy: what a further message does while a turn is pending or running, if the message does not say.
+        merge_window_seconds: how long a merged turn waits for more messages.
 
     Raises:
         WorkflowNotFound: when the organization has no such workflow.
@@ -119,16 +127,17 @@ async def create_session(
             "initial_context": dict(initial_context),
             "external_id": external_id,
             "metadata": dict(metadata),
+            "on_busy": on_busy,
+            "merge_window_seconds": merge_window_seconds,
         },
     )
     if not opening:
         return CreatedSession(session_id, 0, None)
-    turn = await enqueue_turn(
+    turn = await enqueue_locked(
         connection,
         organization_id=organization_id,
         session_id=session_id,
-        opening=True,
-        trace_context=trace_context,
+        turn=NewTurn(opening=True, trace_context=trace_context),
     )
     return CreatedSession(session_id, turn.revision, turn)
 

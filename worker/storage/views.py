@@ -323,6 +323,14 @@ async def get_turn(connection: AsyncConnection, *, organization_id: UUID, turn_i
     return None if row is None else _turn(row)
 
 
+async def read_turn(connection: AsyncConnection, *, organization_id: UUID, turn_id: UUID) -> TurnView:
+    """One turn, which this transaction has just written."""
+    turn = await get_turn(connection, organization_id=organization_id, turn_id=turn_id)
+    if turn is None:
+        raise AssertionError("a turn that was just written is there")
+    return turn
+
+
 def enqueued_turn(
     turn: EnqueuedTurn,
     *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.conversation.checkpoint import Checkpoint, normalize_checkpoint
@@ -10,7 +10,7 @@ from worker.conversation.user_message import UserMessage
 from worker.engine.journal import read_step
 from worker.engine.request import TurnRequest
 from worker.engine.tools.mcp import McpServers, McpTurn
-from worker.storage.branch import Branch, load_branch
+from worker.storage.branch import base_checkpoint, load_branch
 from worker.storage.journal import read_steps
 from worker.storage.secrets import Vault
 from worker.turns.definitions import KnownDefinitions
@@ -94,6 +94,7 @@ class TurnLoader:
                 fallback_model=models.fallback,
                 last_attempt=claimed.provider_failures + 1 >= self._max_provider_failures,
                 compact_context=known.definition.workflow_configurations.context_compaction_enabled,
+                retry_root_id=claimed.retry_root_turn_id,
                 time_limit_seconds=min(self._time_limit_seconds, claimed.seconds_to_deadline),
             ),
             steps=await self._steps(attempt) if attempt.attempt > 1 else (),
@@ -128,15 +129,3 @@ class TurnLoader:
                 turn_id=claimed.parent_turn_id,
             )
         return base_checkpoint(branch, claimed.session_checkpoint)
-
-
-def base_checkpoint(branch: Branch, session_checkpoint: object) -> Checkpoint:
-    """The checkpoint a turn starts from: the one stored after its nearest completed ancestor.
-
-    Only that ancestor counts: if it stored none, the turn starts from the default one.
-    """
-    if branch.checkpoint is None:
-        return Checkpoint()
-    checkpoint = normalize_checkpoint(branch.checkpoint)
-    beginning = normalize_checkpoint(session_checkpoint).messages if branch.from_beginning else []
-    return replace(checkpoint, messages=[*beginning, *branch.messages])

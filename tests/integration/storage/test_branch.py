@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker.conversation.checkpoint import Checkpoint
-from worker.storage.branch import Branch, load_branch
-from worker.turns.loading import base_checkpoint
+from worker.storage.branch import Branch, base_checkpoint, load_branch
 
 if TYPE_CHECKING:
     from uuid import UUID

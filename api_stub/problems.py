@@ -142,6 +142,26 @@ CATALOGUE: Final = _catalogue(
         "`reject`, or a rewind. `turn_id` and `turn_status` name it. Wait for its end, or cancel it, and try again.",
     ),
     ProblemType(
+        "turn_not_retryable",
+        409,
+        "The turn cannot be retried",
+        "Only a turn that failed or was cancelled can be tried again, and only once at a time; `detail` says what stands in "
+        "the way. What a further message took over is answered by the turn of that message.",
+    ),
+    ProblemType(
+        "head_moved",
+        409,
+        "The conversation has gone on",
+        "The turn went on from another turn than the one that is the session's head now. Rewind the session to that turn "
+        "first, or enqueue the message anew.",
+    ),
+    ProblemType(
+        "turn_not_completed",
+        409,
+        "The turn was not answered",
+        "A conversation can go on only from a completed turn, or from its beginning (`turn_id` null).",
+    ),
+    ProblemType(
         "revision_conflict",
         409,
         "The session has changed",

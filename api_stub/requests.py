@@ -271,6 +271,13 @@ class EndSession(Body):
     reason: Name = Field(
         default="ended_by_request", description=f"Why it ends: one line of 1 to {MAX_NAME_CHARS} characters."
     )
+    disposition: Name | None = Field(
+        default=None, description=f"What came of the conversation: one line of 1 to {MAX_NAME_CHARS} characters."
+    )
+    wait: bool = Field(
+        default=False,
+        description="Let a running turn finish, and end with it. Without it, it is cancelled like those that are pending.",
+    )
     expected_revision: ExpectedRevision = None
 
 

@@ -12,10 +12,20 @@ from worker.storage.attempts import Completion, complete_turn, fail_turn, give_b
 from worker.storage.cancel import cancel_turn
 from worker.storage.claim import Attempt, ClaimedTurn, claim_turn
 from worker.storage.enqueue import EnqueuedTurn, enqueue_turn
+from worker.storage.fork import fork_session
 from worker.storage.line import claimable_turn
 from worker.storage.organizations import create_organization
+from worker.storage.retry import retry_ended_turn
+from worker.storage.rewind import Rewound, rewind_session
 from worker.storage.second_message import take_message
-from worker.storage.sessions import CreatedSession, EndedSession, create_session, end_session
+from worker.storage.sessions import (
+    CreatedSession,
+    EndedSession,
+    create_session,
+    end_session,
+    finish_ending,
+    sessions_to_finish,
+)
 from worker.storage.workflows import create_workflow, put_definition
 
 if TYPE_CHECKING:
@@ -161,6 +171,31 @@ class World:
     async def cancel(self, turn_id: UUID, **values: Any) -> tuple[RecordedEvent, ...]:
         async with self.database.transaction() as connection:
             return await cancel_turn(connection, organization_id=self.organization_id, turn_id=turn_id, **values)
+
+    async def retry_ended(self, turn_id: UUID, **values: Any) -> EnqueuedTurn:
+        async with self.database.transaction() as connection:
+            return await retry_ended_turn(connection, organization_id=self.organization_id, turn_id=turn_id, **values)
+
+    async def rewind(self, session_id: UUID, turn_id: UUID | None, **values: Any) -> Rewound:
+        async with self.database.transaction() as connection:
+            return await rewind_session(
+                connection, organization_id=self.organization_id, session_id=session_id, turn_id=turn_id, **values
+            )
+
+    async def fork(self, session_id: UUID, turn_id: Any = "head", **values: Any) -> UUID:
+        async with self.database.transaction() as connection:
+            return await fork_session(
+                connection, organization_id=self.organization_id, session_id=session_id, turn_id=turn_id, **values
+            )
+
+    async def finish_endings(self) -> list[RecordedEvent]:
+        """End the sessions that wait for no turn any more, as a sweep does."""
+        async with self.database.transaction() as connection:
+            return [
+                event
+                for organization_id, session_id in await sessions_to_finish(connection, batch=100)
+                for event in await finish_ending(connection, organization_id=organization_id, session_id=session_id)
+            ]
 
     async def claimable(self, session_id: UUID) -> UUID | None:
         async with self.database.statement() as connection:

@@ -183,17 +183,51 @@ def end_session(
     session_id: UUID | str,
     *,
     reason: str | None = None,
+    disposition: str | None = None,
+    wait: bool = False,
     expected_revision: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[schemas.Session]:
-    """End a session. What is pending or running in it is cancelled."""
-    body = _given(reason=reason, expected_revision=expected_revision)
+    """End a session. What is scheduled, pending or running in it is cancelled.
+
+    Args:
+        disposition: what came of the conversation.
+        wait: let a running turn finish; until then the session's `state` is `running`, but it takes no more turns.
+    """
+    body = _given(reason=reason, disposition=disposition, wait=wait or None, expected_revision=expected_revision)
     return _post(f"/v1/sessions/{session_id}/end", _SESSION, body, idempotency_key)
 
 
 def erase_session(session_id: UUID | str) -> Call[None]:
     """Erase a session with everything that was said in it, for good. What runs in it is cancelled; forks of it stay."""
     return Call("DELETE", f"/v1/sessions/{session_id}", _NOTHING)
+
+
+def rewind_session(
+    session_id: UUID | str,
+    turn_id: UUID | str | None,
+    *,
+    expected_revision: int | None = None,
+    idempotency_key: str | None = None,
+) -> Call[schemas.Session]:
+    """Let a session go on from an earlier completed turn, or with None from its beginning."""
+    body = {"turn_id": _id(turn_id), **_given(expected_revision=expected_revision)}
+    return _post(f"/v1/sessions/{session_id}/rewind", _SESSION, body, idempotency_key)
+
+
+def fork_session(
+    session_id: UUID | str,
+    turn_id: UUID | str | None = "head",
+    *,
+    external_id: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    expected_revision: int | None = None,
+    idempotency_key: str | None = None,
+) -> Call[schemas.Session]:
+    """Begin a new session with all that this one had come to after a completed turn, or with None at its beginning."""
+    given = _given(external_id=external_id, metadata=metadata, expected_revision=expected_revision)
+    body = given if turn_id == "head" else {"turn_id": _id(turn_id), **given}
+    return _post(f"/v1/sessions/{session_id}/fork", _SESSION, body, idempotency_key)
 
 
 def enqueue(
@@ -241,6 +275,13 @@ def cancel_turn(
     """Call a turn off. One that was over before stays as it is: look at the `status` of what is returned."""
     body = _given(reason=reason, expected_revision=expected_revision)
     return _post(f"/v1/turns/{turn_id}/cancel", _TURN, body, idempotency_key)
+
+
+def retry_turn(
+    turn_id: UUID | str, *, expected_revision: int | None = None, idempotency_key: str | None = None
+) -> Call[schemas.Turn]:
+    """Try a failed or cancelled turn once more. Returns the new turn, pending; the user's message is not said again."""
+    return _post(f"/v1/turns/{turn_id}/retry", _TURN, _given(expected_revision=expected_revision), idempotency_key)
 
 
 def list_turns(session_id: UUID | str, *, limit: int = 50, cursor: str | None = None) -> Call[schemas.TurnPage]:
@@ -441,6 +482,10 @@ def text_path(turn_id: UUID | str) -> str:
 
 def _post(path: str, answer: TypeAdapter[T], body: Mapping[str, Any], idempotency_key: str | None) -> Call[T]:
     return Call("POST", path, answer, json=body, headers={"Idempotency-Key": idempotency_key or str(uuid4())})
+
+
+def _id(id_: UUID | str | None) -> str | None:
+    return None if id_ is None else str(id_)
 
 
 def _given(**values: object) -> dict[str, Any]:

@@ -137,7 +137,13 @@ async def erase_session(services: Shared, organization_id: OrganizationId, sessi
 @router.post(
     "/sessions/{session_id}/end",
     responses=answers(
-        {200: (schemas.Session, "The session, which is over.")},
+        {
+            200: (schemas.Session, "The session, which is over."),
+            202: (
+                schemas.Session,
+                "The session, which takes no more turns and is over as soon as its running turn is.",
+            ),
+        },
         "session_not_found",
         "revision_conflict",
         "idempotency_key_reused",
@@ -148,7 +154,10 @@ async def erase_session(services: Shared, organization_id: OrganizationId, sessi
 async def end_session(
     request: Request, services: Shared, organization_id: OrganizationId, session_id: UUID
 ) -> Response:
-    """End a session. Its pending and running turns are cancelled. One that is over already stays as it is."""
+    """End a session. Its scheduled, pending and running turns are cancelled, or with `wait` all but the running one.
+
+    A session that is over already stays as it is.
+    """
     body = await requests.read_body(request, services.settings.max_body_bytes)
     wanted = requests.parse(request, body, requests.EndSession, services.settings)
 
@@ -158,9 +167,11 @@ async def end_session(
             organization_id=organization_id,
             session_id=session_id,
             reason=wanted.reason,
+            disposition=wanted.disposition,
+            wait=wanted.wait,
             expected_revision=wanted.expected_revision,
         )
         session = await views.get_session(connection, organization_id=organization_id, session_id=session_id)
-        return Done(session, events=ended.events)
+        return Done(session, 200 if ended.ended else 202, events=ended.events)
 
     return await perform(request, services, organization_id, body, end)

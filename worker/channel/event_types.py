@@ -42,6 +42,9 @@ SESSION_CREATED: Final = "session.created"
 SESSION_REWOUND: Final = "session.rewound"
 """The session's head moved back to an earlier turn."""
 
+SESSION_ENDING: Final = "session.ending"
+"""The session takes no further turns and ends when its running turn does."""
+
 SESSION_ENDED: Final = "session.ended"
 """The session is over and takes no further turns."""
 

@@ -41,6 +41,12 @@ _CLAIMABLE = text("""
     ) AS head
     WHERE status = 'pending' AND available_at <= now()
 """)
+_LINE = text("""
+    SELECT id, status, opening, attempt, user_messages, external_id, metadata, retry_of_turn_id, carries_over_turn_id
+    FROM turns
+    WHERE session_id = :session_id AND organization_id = :organization_id AND status IN ('pending', 'running')
+    ORDER BY position
+""")
 
 
 async def claimable_turn(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> UUID | None:
@@ -52,14 +58,6 @@ async def claimable_turn(connection: AsyncConnection, *, organization_id: UUID, 
         _CLAIMABLE, {"session_id": session_id, "organization_id": organization_id}
     )
     return turn_id
-
-
-_LINE = text("""
-    SELECT id, status, opening, attempt, user_messages, external_id, metadata, retry_of_turn_id, carries_over_turn_id
-    FROM turns
-    WHERE session_id = :session_id AND organization_id = :organization_id AND status IN ('pending', 'running')
-    ORDER BY position
-""")
 
 
 async def read_line(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> Sequence[Row[Any]]:

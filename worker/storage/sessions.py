@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, select, text
 from uuid_utils.compat import uuid7
 
 from worker.errors import TurnWorkerError
 from worker.storage.attempts import end_line, ending_events
+from worker.storage.cancel import SESSION_ENDED, cancel_turns, cancelled_events
 from worker.storage.enqueue import EnqueuedTurn, NewTurn, enqueue_locked
-from worker.storage.outbox import RECORD_EVENTS, RecordedEvent, event_parameters, recorded_events
+from worker.storage.line import read_line
+from worker.storage.outbox import RECORD_EVENTS, NewEvent, RecordedEvent, event_parameters, recorded_events
 from worker.storage.schema import sessions, workflow_definitions, workflows
-from worker.storage.session_lock import RevisionConflict, lock_session
+from worker.storage.session_events import record_events
+from worker.storage.session_lock import check_revision, lock_session
+from worker.workflow.definition import SessionLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
     from pydantic import JsonValue
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from worker.storage.second_message import OnBusy
@@ -51,18 +56,25 @@ class CreatedSession:
 class EndedSession:
     """A session after it was ended, by this call or an earlier one.
 
-    `events` are those this call recorded, `cancelled` the turns it cancelled; both empty for a session already over.
+    Attributes:
+        end_reason: Why it is over, or will be.
+        ended: Whether it is over; if not, it will be when its running turn is.
+        events: What this call recorded; empty if there was nothing to do.
+        cancelled: The turns that this call cancelled.
     """
 
     session_id: UUID
     revision: int
     end_reason: str
-    events: tuple[RecordedEvent, ...]
-    cancelled: tuple[UUID, ...]
+    ended: bool
+    events: tuple[RecordedEvent, ...] = ()
+    cancelled: tuple[UUID, ...] = ()
 
 
 _NEWEST_DEFINITION = (
-    select(workflow_definitions.c.id)
+    select(
+        workflow_definitions.c.id, workflow_definitions.c.definition["workflow_configurations"].label("configurations")
+    )
     .join(workflows, workflows.c.id == workflow_definitions.c.workflow_id)
     .where(
         workflows.c.id == bindparam("workflow_id"),
@@ -76,7 +88,8 @@ _END = text(f"""
     WITH numbered AS (
         UPDATE sessions
         SET state = 'completed',
-            end_reason = :reason,
+            end_reason = CAST(:reason AS text),
+            disposition = coalesce(CAST(:disposition AS text), disposition),
             ended_at = now(),
             revision = revision + :event_raises,
             last_sequence = last_sequence + :event_count
@@ -84,6 +97,23 @@ _END = text(f"""
         RETURNING organization_id, id, revision, last_sequence
     ), recorded AS ({RECORD_EVENTS})
     SELECT last_sequence, revision, now() AS now FROM numbered
+""")
+_ANNOUNCE_END = text("""
+    UPDATE sessions SET end_reason = :reason, disposition = coalesce(CAST(:disposition AS text), disposition)
+    WHERE id = :session_id AND organization_id = :organization_id
+""")
+_BEGIN_CHECKING = text("""
+    UPDATE sessions SET check_limits_at = now() + make_interval(secs => least(idle_limit_seconds, duration_limit_seconds))
+    WHERE id = :session_id AND organization_id = :organization_id
+""")
+_TO_FINISH = text("""
+    SELECT sessions.organization_id, sessions.id FROM sessions
+    WHERE sessions.state = 'running'
+      AND sessions.end_reason IS NOT NULL
+      AND NOT EXISTS (
+        SELECT 1 FROM turns WHERE turns.session_id = sessions.id AND turns.status IN ('pending', 'running')
+      )
+    LIMIT :batch
 """)
 
 
@@ -111,11 +141,13 @@ async def create_session(
     Raises:
         WorkflowNotFound: when the organization has no such workflow.
     """
-    definition_id = await connection.scalar(
+    result = await connection.execute(
         _NEWEST_DEFINITION, {"workflow_id": workflow_id, "organization_id": organization_id}
     )
-    if definition_id is None:
+    definition = result.one_or_none()
+    if definition is None:
         raise WorkflowNotFound(workflow_id)
+    limits = SessionLimits.model_validate(definition.configurations or {})
     session_id: UUID = uuid7()
     await connection.execute(
         _INSERT,
@@ -123,14 +155,18 @@ async def create_session(
             "id": session_id,
             "organization_id": organization_id,
             "workflow_id": workflow_id,
-            "definition_id": definition_id,
+            "definition_id": definition.id,
             "initial_context": dict(initial_context),
             "external_id": external_id,
             "metadata": dict(metadata),
             "on_busy": on_busy,
             "merge_window_seconds": merge_window_seconds,
+            "idle_limit_seconds": limits.user_idle_max_duration_seconds,
+            "duration_limit_seconds": limits.session_max_duration_seconds,
         },
     )
+    if limits != SessionLimits():
+        await begin_checking_limits(connection, organization_id=organization_id, session_id=session_id)
     if not opening:
         return CreatedSession(session_id, 0, None)
     turn = await enqueue_locked(
@@ -142,45 +178,75 @@ async def create_session(
     return CreatedSession(session_id, turn.revision, turn)
 
 
+async def begin_checking_limits(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> None:
+    """Have a new session looked at when one of its limits may first be exceeded, if it has any."""
+    await connection.execute(_BEGIN_CHECKING, {"session_id": session_id, "organization_id": organization_id})
+
+
 async def end_session(
     connection: AsyncConnection,
     *,
     organization_id: UUID,
     session_id: UUID,
     reason: str,
+    disposition: str | None = None,
+    wait: bool = False,
     expected_revision: int | None = None,
 ) -> EndedSession:
-    """End a session: it takes no more turns, and those pending or running are cancelled with `session_ended`.
+    """End a session: it takes no more turns, and what is scheduled, pending or running is cancelled as `session_ended`.
 
-    Idempotent: a session that is over keeps its reason. A running attempt finds out by its next write, which is refused.
+    Idempotent: a session that is over keeps its reason. A running attempt can write nothing more.
+
+    Args:
+        disposition: what came of the conversation.
+        wait: let a running turn finish; the session then ends with it, by `finish_ending`.
 
     Raises:
         SessionNotFound: when the organization has no such session.
         RevisionConflict: when `expected_revision` is not the session's.
     """
-    session = await lock_session(connection, organization_id=organization_id, session_id=session_id)
-    if expected_revision is not None and session.revision != expected_revision:
-        raise RevisionConflict(session_id, expected_revision, session.revision)
-    if session.state == "completed":
-        return EndedSession(session_id, session.revision, session.end_reason, (), ())
-    cancelled = await end_line(connection, organization_id=organization_id, session_id=session_id)
+    where: Any = {"organization_id": organization_id, "session_id": session_id}
+    session = await lock_session(connection, **where)
+    check_revision(session, expected_revision)
+    if session.state == "completed" or (wait and session.end_reason is not None):
+        return EndedSession(session_id, session.revision, session.end_reason, ended=session.state == "completed")
+    line = await read_line(connection, **where) if wait else ()
+    if not line or line[0].status != "running":
+        return await _end(connection, session, reason, disposition)
+    cancelled = await cancel_turns(connection, **where, cancellation=SESSION_ENDED, except_turn_id=line[0].id)
+    await connection.execute(_ANNOUNCE_END, {**where, "reason": reason, "disposition": disposition})
+    events = [
+        *cancelled_events(cancelled, SESSION_ENDED),
+        NewEvent("session.ending", None, {"reason": reason}, raises_revision=True),
+    ]
+    recorded = await record_events(connection, **where, events=events)
+    return EndedSession(session_id, recorded.revision, reason, ended=False, events=recorded.events, cancelled=cancelled)
+
+
+async def finish_ending(
+    connection: AsyncConnection, *, organization_id: UUID, session_id: UUID
+) -> tuple[RecordedEvent, ...]:
+    """End a session that was only waiting for its running turn, and return what was recorded; nothing if it is not so far."""
+    where: Any = {"organization_id": organization_id, "session_id": session_id}
+    session = await lock_session(connection, **where)
+    if session.state != "running" or session.end_reason is None or await read_line(connection, **where):
+        return ()
+    return (await _end(connection, session, session.end_reason, None)).events
+
+
+async def sessions_to_finish(connection: AsyncConnection, *, batch: int) -> list[tuple[UUID, UUID]]:
+    """Sessions that wait for no turn any more and yet have not ended, as (organization id, session id)."""
+    rows = await connection.execute(_TO_FINISH, {"batch": batch})
+    return [(row.organization_id, row.id) for row in rows]
+
+
+async def _end(connection: AsyncConnection, session: Row[Any], reason: str, disposition: str | None) -> EndedSession:
+    where: Any = {"organization_id": session.organization_id, "session_id": session.id}
+    cancelled = await end_line(connection, **where)
     events = ending_events(cancelled, reason)
     result = await connection.execute(
-        _END,
-        {
-            "session_id": session_id,
-            "organization_id": organization_id,
-            "reason": reason,
-            **event_parameters(events),
-        },
+        _END, {**where, "reason": reason, "disposition": disposition, **event_parameters(events)}
     )
     row = result.one()
-    recorded = recorded_events(
-        events,
-        organization_id=organization_id,
-        session_id=session_id,
-        last_sequence=row.last_sequence,
-        revision=row.revision,
-        now=row.now,
-    )
-    return EndedSession(session_id, row.revision, reason, recorded, cancelled)
+    recorded = recorded_events(events, **where, last_sequence=row.last_sequence, revision=row.revision, now=row.now)
+    return EndedSession(session.id, row.revision, reason, ended=True, events=recorded, cancelled=cancelled)

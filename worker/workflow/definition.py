@@ -219,7 +219,22 @@ class Graph(_Wire):
     edges: tuple[Edge, ...] = ()
 
 
-class WorkflowConfigurations(_Wire):
+_Limit = Annotated[float, Field(gt=0, le=366 * 24 * 3600, allow_inf_nan=False)]
+
+
+class SessionLimits(_Wire):
+    """How long a conversation may go on before it is ended for its user.
+
+    Attributes:
+        user_idle_max_duration_seconds: Without a word of the user; None for no limit.
+        session_max_duration_seconds: From its beginning; None for no limit.
+    """
+
+    user_idle_max_duration_seconds: _Limit | None = None
+    session_max_duration_seconds: _Limit | None = None
+
+
+class WorkflowConfigurations(SessionLimits):
     """How the agent runs, beside what it does.
 
     Attributes:

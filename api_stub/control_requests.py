@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import UUID  # noqa: TC003 -- pydantic reads the annotations
+from uuid import UUID
 
 from pydantic import Field
 

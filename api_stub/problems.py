@@ -221,6 +221,12 @@ CATALOGUE: Final = _catalogue(
         "(`message`) and what would be accepted (`accepted`).",
     ),
     ProblemType(
+        "scheduled_too_far_ahead",
+        422,
+        "The turn is scheduled too far ahead",
+        "`not_before` may lie at most as many seconds ahead as TURN_WORKER_SCHEDULE_HORIZON_SECONDS says.",
+    ),
+    ProblemType(
         "invalid_workflow",
         422,
         "The workflow definition is not valid",

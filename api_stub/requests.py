@@ -9,6 +9,7 @@ from unicodedata import category
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -248,6 +249,12 @@ class EnqueueTurn(Body):
     on_busy: OnBusy | None = Field(
         default=None, description=f"{_ON_BUSY} Without it, the session's own setting counts."
     )
+    not_before: AwareDatetime | None = Field(
+        default=None,
+        description="A time with its zone (RFC 3339), at most as far ahead as TURN_WORKER_SCHEDULE_HORIZON_SECONDS allows: the "
+        "message takes its place in line only then, whatever `on_busy` the session has.",
+        examples=["2027-01-31T09:30:00+00:00"],
+    )
     expected_revision: ExpectedRevision = None
     priority: Priority = 0
 
@@ -255,6 +262,14 @@ class EnqueueTurn(Body):
     def _says_something(self) -> Self:
         if (self.text is None and self.images is None) == (self.messages is None):
             raise ValueError("Give either `text` (with `images` or without) or `messages`.")
+        return self
+
+    @model_validator(mode="after")
+    def _waits_or_acts(self) -> Self:
+        if self.not_before is not None and self.on_busy not in {None, "enqueue"}:
+            raise ValueError(
+                "A message with `not_before` takes its place in line later; `on_busy` can only be `enqueue`."
+            )
         return self
 
     @property

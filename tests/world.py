@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -11,12 +12,13 @@ from worker.conversation.user_message import UserMessage
 from worker.storage.attempts import Completion, complete_turn, fail_turn, give_back_turn, retry_turn
 from worker.storage.cancel import cancel_turn
 from worker.storage.claim import Attempt, ClaimedTurn, claim_turn
-from worker.storage.enqueue import EnqueuedTurn, enqueue_turn
+from worker.storage.enqueue import EnqueuedTurn, NewTurn, enqueue_turn
 from worker.storage.fork import fork_session
 from worker.storage.line import claimable_turn
 from worker.storage.organizations import create_organization
 from worker.storage.retry import retry_ended_turn
 from worker.storage.rewind import Rewound, rewind_session
+from worker.storage.schedule import ScheduledTurn, release_due_turns, schedule_turn
 from worker.storage.second_message import take_message
 from worker.storage.sessions import (
     CreatedSession,
@@ -125,6 +127,25 @@ class World:
                 user_messages=[UserMessage(text)],
                 **values,
             )
+
+    async def schedule(
+        self, session_id: UUID, delay_seconds: float, text: str = "Later.", **values: Any
+    ) -> ScheduledTurn:
+        async with self.database.transaction() as connection:
+            return await schedule_turn(
+                connection,
+                organization_id=self.organization_id,
+                session_id=session_id,
+                turn=NewTurn(user_messages=[{"text": text}]),
+                not_before=datetime.now(UTC) + timedelta(seconds=delay_seconds),
+                **{"horizon_seconds": 86_400, **values},
+            )
+
+    async def come_due(self, turn_id: UUID) -> tuple[RecordedEvent, ...]:
+        """As if the time of a scheduled turn had come, and a sweep had seen it."""
+        await self.execute("UPDATE turns SET not_before = now() WHERE id = :id AND status = 'scheduled'", id=turn_id)
+        async with self.database.transaction() as connection:
+            return await release_due_turns(connection, batch=100)
 
     async def try_claim(self, turn_id: UUID, worker: str = "worker") -> ClaimedTurn | None:
         async with self.database.transaction() as connection:

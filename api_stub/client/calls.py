@@ -237,6 +237,7 @@ def enqueue(
     external_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     on_busy: schemas.OnBusy | None = None,
+    not_before: datetime | None = None,
     expected_revision: int | None = None,
     priority: int | None = None,
     idempotency_key: str | None = None,
@@ -245,6 +246,7 @@ def enqueue(
 
     Args:
         on_busy: what the message does while a turn is pending or running; the session's own setting if not given.
+        not_before: a time with its zone; the turn is `scheduled` and takes its place in line only then.
         priority: From -10 to 10; of the organization's turns that wait for a worker, those with a higher one go first.
     """
     said = {"text": text} if isinstance(text, str) else {"messages": list(text)}
@@ -252,6 +254,7 @@ def enqueue(
         external_id=external_id,
         metadata=metadata,
         on_busy=on_busy,
+        not_before=not_before and not_before.isoformat(),
         expected_revision=expected_revision,
         priority=priority,
     )

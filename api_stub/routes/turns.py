@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -19,10 +20,13 @@ from api_stub.services import Shared
 from worker.storage import enqueue as storage
 from worker.storage import second_message, views
 from worker.storage.limits import check_enqueue
+from worker.storage.schedule import schedule_turn
 from worker.storage.session_lock import SessionNotFound
 from worker.telemetry.tracing import trace_context
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 router = APIRouter(prefix="/v1", tags=["turns"])
@@ -38,6 +42,7 @@ router = APIRouter(prefix="/v1", tags=["turns"])
         "session_busy",
         "revision_conflict",
         "limit_reached",
+        "scheduled_too_far_ahead",
         "idempotency_key_reused",
         body=True,
         located=True,
@@ -49,7 +54,8 @@ async def enqueue_turn(
 ) -> Response:
     """Enqueue what the user said. Turns of a session are answered one after the other, in the order of this call.
 
-    While one is pending or running, `on_busy` says what a further message does.
+    While one is pending or running, `on_busy` says what a further message does. With `not_before`, the turn is `scheduled`
+    and takes its place in line when its time comes; until then it holds nothing up, and it may be cancelled.
     """
     body = await requests.read_body(request, services.settings.max_body_bytes)
     wanted = requests.parse(request, body, requests.EnqueueTurn, services.settings)
@@ -94,6 +100,27 @@ async def enqueue_turn(
         )
         return accepted(turn, await views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id))
 
+    async def schedule(connection: AsyncConnection, not_before: datetime) -> Done:
+        await check_enqueue(connection, organization_id=organization_id, limits=limits)
+        turn = await schedule_turn(
+            connection,
+            organization_id=organization_id,
+            session_id=session_id,
+            turn=storage.NewTurn(
+                user_messages=[message.to_json() for message in wanted.user_messages],
+                external_id=wanted.external_id,
+                metadata=wanted.metadata,
+                priority=wanted.priority,
+            ),
+            not_before=not_before,
+            horizon_seconds=services.settings.schedule_horizon_seconds,
+            expected_revision=wanted.expected_revision,
+        )
+        view = await views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id)
+        return Done(view, 202, {"Location": f"/v1/turns/{turn.turn_id}"}, events=turn.events)
+
+    if wanted.not_before is not None:
+        return await perform(request, services, organization_id, body, partial(schedule, not_before=wanted.not_before))
     # Nearly every message takes this way of one statement. Which policy a session has by itself only the database knows.
     if wanted.on_busy in (None, "enqueue"):
         one_statement = not limits.restrict_enqueueing

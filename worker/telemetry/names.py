@@ -142,6 +142,9 @@ SWEEP_RANG: Final = "sweep.rang"
 SWEEP_PUBLISHED: Final = "sweep.published"
 """A sweep published `count` events that had not gone out after their commit."""
 
+SCHEDULE_DUE: Final = "schedule.due"
+"""The time of `count` scheduled turns came; they took their places in line."""
+
 SWEEP_FAILED: Final = "sweep.failed"
 """A sweep could not do its work; the next one will try again."""
 

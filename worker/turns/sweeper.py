@@ -16,6 +16,7 @@ from worker.storage.worker_processes import forget_silent, keep_alive, sign_off
 from worker.telemetry import names
 from worker.turns.dispatch import Dispatch, TurnReference
 from worker.turns.retention import erase_expired
+from worker.turns.session_keeper import SessionKeeper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _IDEMPOTENCY_KEY_LIFETIME_SECONDS: Final = 24 * 3600.0
 _PURGE_INTERVAL_SECONDS: Final = 600.0
+_SHORTEST_PAUSE_SECONDS: Final = 0.05
 
 
 class Sweeper:
@@ -47,6 +49,7 @@ class Sweeper:
         self._database = database
         self._dispatch = dispatch
         self._worker_name = worker_name
+        self._sessions = SessionKeeper(database, dispatch, batch=settings.sweep_batch)
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -54,7 +57,9 @@ class Sweeper:
         last_purge = -_PURGE_INTERVAL_SECONDS
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
+            next_due = None
             try:
+                next_due = await self._sessions.sweep()
                 await self.sweep()
                 if loop.time() - last_purge >= _PURGE_INTERVAL_SECONDS:
                     last_purge = loop.time()
@@ -63,7 +68,7 @@ class Sweeper:
                 log.warning(names.SWEEP_FAILED, error=str(error))
             except Exception:  # the net stays up, whatever falls into it
                 log.exception(names.SWEEP_FAILED)
-            await self._pause()
+            await self._pause(next_due)
         await self._sign_off()
 
     def stop(self) -> None:
@@ -140,10 +145,12 @@ class Sweeper:
             await forget_silent(connection)
         await erase_expired(self._database)
 
-    async def _pause(self) -> None:
+    async def _pause(self, next_due: float | None) -> None:
         # Spread out, so that many processes do not sweep in step.
         interval = self._settings.sweep_interval_seconds * random.uniform(0.8, 1.2)  # noqa: S311 -- no secret
+        # A scheduled turn that is due before then is not kept waiting.
+        pause = interval if next_due is None else min(interval, max(next_due, _SHORTEST_PAUSE_SECONDS))
         try:
-            await asyncio.wait_for(self._stopping.wait(), interval)
+            await asyncio.wait_for(self._stopping.wait(), pause)
         except TimeoutError:
             return

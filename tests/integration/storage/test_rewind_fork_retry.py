@@ -93,9 +93,9 @@ async def test_only_an_answered_turn_of_the_session_itself_can_be_gone_on_from(w
     unanswered, foreign = await failed(world, session_id), await world.turn(elsewhere)
     for go_on in (world.rewind, world.fork):
         with pytest.raises(TurnNotCompleted, match="is failed"):
-            await go_on(session_id, unanswered)  # type: ignore[operator] # both take a session and a turn
+            await go_on(session_id, unanswered)
         with pytest.raises(TurnNotFound):
-            await go_on(session_id, foreign)  # type: ignore[operator]
+            await go_on(session_id, foreign)
 
 
 async def test_a_rewind_and_a_message_at_once_are_one_after_the_other(world: World) -> None:

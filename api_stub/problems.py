@@ -224,7 +224,7 @@ CATALOGUE: Final = _catalogue(
         "scheduled_too_far_ahead",
         422,
         "The turn is scheduled too far ahead",
-        "`not_before` may lie at most as many seconds ahead as TURN_WORKER_SCHEDULE_HORIZON_SECONDS says.",
+        "`not_before` may lie at most as many days ahead as TURN_WORKER_SCHEDULE_HORIZON_DAYS says.",
     ),
     ProblemType(
         "invalid_workflow",

@@ -251,7 +251,7 @@ class EnqueueTurn(Body):
     )
     not_before: AwareDatetime | None = Field(
         default=None,
-        description="A time with its zone (RFC 3339), at most as far ahead as TURN_WORKER_SCHEDULE_HORIZON_SECONDS allows: the "
+        description="A time with its zone (RFC 3339), at most as far ahead as TURN_WORKER_SCHEDULE_HORIZON_DAYS allows: the "
         "message takes its place in line only then, whatever `on_busy` the session has.",
         examples=["2027-01-31T09:30:00+00:00"],
     )

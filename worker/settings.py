@@ -92,8 +92,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1_048_576, gt=0, description="Largest request body accepted, in bytes.")
     max_text_chars: int = Field(32_000, gt=0, description="Longest user message accepted, in characters.")
 
-    schedule_horizon_seconds: Seconds = Field(
-        90 * 86_400.0, description="How far ahead a turn may be scheduled (`not_before`)."
+    schedule_horizon_days: float = Field(
+        90.0, gt=0, le=3660, description="How far ahead a turn may be scheduled (`not_before`), in days."
     )
 
     # Knowledge base

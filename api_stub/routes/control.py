@@ -18,6 +18,7 @@ from worker.storage.fork import fork_session as fork
 from worker.storage.limits import check_enqueue
 from worker.storage.retry import retry_ended_turn
 from worker.storage.rewind import rewind_session as rewind
+from worker.telemetry.tracing import trace_context
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -94,7 +95,11 @@ async def retry_turn(
     async def retry(connection: AsyncConnection) -> Done:
         await check_enqueue(connection, organization_id=organization_id, limits=limits)
         turn = await retry_ended_turn(
-            connection, organization_id=organization_id, turn_id=turn_id, expected_revision=wanted.expected_revision
+            connection,
+            organization_id=organization_id,
+            turn_id=turn_id,
+            expected_revision=wanted.expected_revision,
+            trace_context=trace_context(request.headers),
         )
         return accepted(turn, await views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id))
 

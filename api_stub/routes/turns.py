@@ -111,9 +111,10 @@ async def enqueue_turn(
                 external_id=wanted.external_id,
                 metadata=wanted.metadata,
                 priority=wanted.priority,
+                trace_context=trace_context(request.headers),
             ),
             not_before=not_before,
-            horizon_seconds=services.settings.schedule_horizon_seconds,
+            horizon_seconds=services.settings.schedule_horizon_days * 86_400,
             expected_revision=wanted.expected_revision,
         )
         view = await views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id)

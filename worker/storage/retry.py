@@ -12,6 +12,7 @@ from worker.storage.enqueue import EnqueuedTurn, NewTurn, enqueue_locked
 from worker.storage.session_lock import check_revision, lock_session, refuse_ended
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -69,6 +70,7 @@ async def retry_ended_turn(
     organization_id: UUID,
     turn_id: UUID,
     expected_revision: int | None = None,
+    trace_context: Mapping[str, str] | None = None,
 ) -> EnqueuedTurn:
     """Enqueue a new turn that answers what a failed or cancelled one was to answer, without saying it a second time.
 
@@ -103,6 +105,7 @@ async def retry_ended_turn(
         external_id=old.external_id,
         metadata=old.metadata,
         priority=old.priority,
+        trace_context=trace_context,
         retry_of_turn_id=turn_id,
         retry_root_turn_id=old.retry_root_turn_id or turn_id,
         carries_over_turn_id=turn_id if old.attempt else old.carries_over_turn_id,

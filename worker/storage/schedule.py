@@ -54,11 +54,12 @@ class ScheduledTurn:
 
 _SCHEDULE = text("""
     INSERT INTO turns (
-        id, organization_id, session_id, status, not_before, available_at, user_messages, external_id, metadata, priority
+        id, organization_id, session_id, status, not_before, available_at, user_messages, external_id, metadata, priority,
+        trace_context
     )
     VALUES (
         :turn_id, :organization_id, :session_id, 'scheduled', :not_before, :not_before, CAST(:user_messages AS json),
-        :external_id, CAST(:metadata AS json), :priority
+        :external_id, CAST(:metadata AS json), :priority, CAST(:trace_context AS json)
     )
 """)
 
@@ -145,6 +146,7 @@ async def schedule_turn(
             "external_id": turn.external_id,
             "metadata": to_json(dict(turn.metadata)),
             "priority": turn.priority,
+            "trace_context": to_json(dict(turn.trace_context)) if turn.trace_context else None,
         },
     )
     scheduled = NewEvent("turn.scheduled", turn.turn_id, {"not_before": not_before.isoformat()}, raises_revision=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipecat.adapters.llm.base_llm_adapter import LLMContextConversionError
 from pipecat.frames.frames import EndFrame, ErrorFrame
@@ -71,6 +71,29 @@ async def running_pipeline(
         raise
     await worker.queue_frame(EndFrame())
     await _ended(task)
+
+
+class Flushable(Protocol):
+    """What can confirm that nothing is on its way: pipecat's `PipelineWorker`."""
+
+    async def flush_pipeline(self) -> bool:
+        """Wait until everything queued has passed; False when that could not be confirmed."""
+        ...
+
+
+async def finished(pipeline: Flushable, outstanding: Outstanding) -> None:
+    """Wait until nothing is outstanding and a flush has confirmed that nothing was on its way either.
+
+    Raises:
+        Exception: The failure of the turn, as soon as there is one.
+    """
+    begun = -1
+    while begun != outstanding.begun:
+        await outstanding.settled()
+        begun = outstanding.begun
+        if not await pipeline.flush_pipeline():
+            begun = -1
+    await outstanding.settled()
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -21,7 +21,7 @@ from worker.engine.llm.errors import classify
 from worker.engine.nodes import Stage
 from worker.engine.outcome import TurnOutcome
 from worker.engine.outstanding import Outstanding
-from worker.engine.pipeline import running_pipeline
+from worker.engine.pipeline import finished, running_pipeline
 from worker.engine.recorder import Recorder
 from worker.engine.recordings import RecordedSpeech
 from worker.engine.replay import replay
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipecat.frames.frames import Frame
-    from pipecat.pipeline.worker import PipelineWorker
     from pipecat.services.llm_service import LLMService
     from pydantic import JsonValue
 
@@ -298,7 +297,7 @@ class _Turn:
                     try:
                         async with running_pipeline(llm, aggregator, self.outstanding) as pipeline:
                             await pipeline.queue_frame(first(aggregator))
-                            await self._finished(pipeline)
+                            await finished(pipeline, self.outstanding)
                     finally:
                         self.asked = self.asked or calls.reply_number > self.replies
                         self.replies = calls.replies_taken
@@ -336,16 +335,6 @@ class _Turn:
             summary = await compaction.run(older)
             if summary is not None:
                 self.transcript.replace([summary, *self.transcript.finished()[len(older) :]])
-
-    async def _finished(self, pipeline: PipelineWorker) -> None:
-        """Wait until nothing is outstanding and a flush has confirmed that nothing was on its way either."""
-        begun = -1
-        while begun != self.outstanding.begun:
-            await self.outstanding.settled()
-            begun = self.outstanding.begun
-            if not await pipeline.flush_pipeline():
-                begun = -1
-        await self.outstanding.settled()
 
     def _end_reason(self) -> str | None:
         """Why the session is over; None when it goes on."""

@@ -180,3 +180,13 @@ async def test_the_checkpoint_it_began_with_is_not_changed(talk: Talk) -> None:
     await talk.turn("I want a date", compact_context=True)
 
     assert before.messages == OLDER
+
+
+async def test_a_summary_that_takes_too_long_is_given_up_within_the_limit_of_the_turn(talk: Talk) -> None:
+    talk.at("start", *OLDER)
+    talk.script({**SUMMARY, "hold": "never"}, MOVE, {"reply": "When?"})
+
+    outcome = await talk.turn("I want a date", compact_context=True, time_limit_seconds=4)
+
+    assert outcome.assistant_text == "One moment, Ada.\n\nWhen?"
+    assert events(outcome, CONTEXT_COMPACTION_FAILED)[0]["code"] == "llm_timeout"

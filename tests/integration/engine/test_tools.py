@@ -94,6 +94,26 @@ async def test_parallel_calls_run_side_by_side_and_the_model_then_runs_once(talk
     assert str(calls).count("'look'") == 3
 
 
+async def test_a_tool_holds_up_the_end_of_the_turn_for_as_long_as_it_runs(talk: Talk) -> None:
+    started, let_go = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Mapping[str, JsonValue]) -> JsonValue:
+        started.set()
+        await let_go.wait()
+        return "at last"
+
+    talk.at("book")
+    talk.tools.by_node["book"] = [tool("wait", wait)]
+    talk.script({"times": 1, "reply": [{"text": "One moment."}, {"tool": "wait"}]}, {"reply": "Done."})
+
+    turn = asyncio.create_task(talk.turn("Wait"))
+    await started.wait()
+    assert await asyncio.wait({turn}, timeout=0.2) == (set(), {turn})
+    let_go.set()
+
+    assert results(await turn) == ["at last"]
+
+
 @pytest.mark.parametrize("nothing", [None, "", 0, False, [], {}])
 async def test_a_tool_that_answers_with_nothing_is_answered_all_the_same(talk: Talk, nothing: JsonValue) -> None:
     async def run(_: Mapping[str, JsonValue]) -> JsonValue:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from tests.integration.engine.talk import CLINIC, tool
-from worker.conversation.event import NODE_TRANSITION, SESSION_END
+from worker.conversation.event import NODE_TRANSITION, SESSION_CANCELLED, SESSION_END
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -195,6 +195,7 @@ async def test_an_end_node_says_one_closing_reply_and_ends_the_session(talk: Tal
     assert outcome.completed
     assert [event.payload for event in outcome.events if event.type == SESSION_END] == [{"reason": "user_qualified"}]
     assert outcome.events[-1].type == SESSION_END
+    assert SESSION_CANCELLED not in {event.type for event in outcome.events}
     assert outcome.gathered_context["call_disposition"] == "user_qualified"
     assert outcome.gathered_context["mapped_call_disposition"] == "user_qualified"
     assert outcome.gathered_context["call_tags"] == ["user_qualified"]

@@ -17,6 +17,7 @@ from worker.engine.normalized_history import normalized_history
 from worker.engine.prompts import EXTRACTION_INSTRUCTIONS
 from worker.engine.side_question import SideQuestion
 from worker.telemetry import names
+from worker.workflow.definition import RESERVED_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,9 +32,6 @@ log = structlog.get_logger(__name__)
 
 EXTRACTED_VARIABLES: Final = "extracted_variables"
 """Where the gathered context keeps all that was extracted, by name."""
-
-_ENGINES_OWN: Final = frozenset({"nodes_visited", "call_tags", "mapped_call_disposition", EXTRACTED_VARIABLES})
-"""Names in the gathered context that are the engine's. Variables named like them stand under `extracted_variables` only."""
 
 _UNREADABLE: Final = "extraction_unreadable"
 _DEFECT: Final = "extraction_defect"
@@ -106,7 +104,7 @@ class Extraction:
             before = self._capture.gathered_context.get(EXTRACTED_VARIABLES)
             self._capture.learn(EXTRACTED_VARIABLES, {**(before if isinstance(before, dict) else {}), **values.known})
         for name, value in values.known.items():
-            if name not in _ENGINES_OWN:
+            if name not in RESERVED_VARIABLES:  # validation refuses them; a definition stored before it did still runs
                 self._capture.learn(name, value)
         self._capture.events.append(
             event.variables_extracted(

@@ -18,6 +18,9 @@ from worker.workflow.model_configuration import ModelOverrides
 PASSIVE_NODE_TYPES = frozenset({"trigger", "webhook", "qa"})
 """Node types that are accepted and kept but do not run inside a turn."""
 
+RESERVED_VARIABLES = frozenset({"nodes_visited", "call_tags", "mapped_call_disposition", "extracted_variables"})
+"""Names in the gathered context that are the engine's own: no variable to extract may be called so."""
+
 
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)

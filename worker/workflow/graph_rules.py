@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from worker.workflow.definition import ConversationNodeData, PromptNodeData, StartCallData
+from worker.workflow.definition import RESERVED_VARIABLES, ConversationNodeData, PromptNodeData, StartCallData
 from worker.workflow.graph import transition_tool_name
 from worker.workflow.problem import Place, Problem
 from worker.workflow.template import template_problem
@@ -99,9 +99,21 @@ def _data_problems(place: Place, kind: str, data: NodeData) -> Iterator[Problem]
     if isinstance(data, StartCallData):
         yield from _template_problems(place, "data.greeting", data.greeting)
     if isinstance(data, ConversationNodeData):
-        for position, variable in enumerate(data.extraction_variables):
-            if not variable.name.strip():
-                yield place.problem(f"data.extraction_variables.{position}.name", "A variable to extract needs a name.")
+        yield from _template_problems(place, "data.extraction_prompt", data.extraction_prompt)
+        yield from _variable_problems(place, data)
+
+
+def _variable_problems(place: Place, data: ConversationNodeData) -> Iterator[Problem]:
+    first_with: dict[str, int] = {}
+    for position, variable in enumerate(data.extraction_variables):
+        field, name = f"data.extraction_variables.{position}", variable.name.strip()
+        if not name:
+            yield place.problem(f"{field}.name", "A variable to extract needs a name.")
+        elif name in RESERVED_VARIABLES:
+            yield place.problem(f"{field}.name", f"{name!r} is kept by the engine itself. Choose another name.")
+        elif first_with.setdefault(name, position) != position:
+            yield place.problem(f"{field}.name", "Another variable of this node has this name. Give each its own.")
+        yield from _template_problems(place, f"{field}.prompt", variable.prompt)
 
 
 def _edge_problems(graph: Graph) -> Iterator[Problem]:

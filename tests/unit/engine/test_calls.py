@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from anthropic._models import construct_type
 from anthropic.types.beta import BetaRawMessageStreamEvent
 from pydantic import SecretStr
 
-from worker.engine.failures import InvalidModelParameters, LLMStreamBroken, TurnFailed, UnknownLLMProvider
+from worker.engine.failures import (
+    InvalidModelParameters,
+    LLMReplyCutShort,
+    LLMStreamBroken,
+    LLMTimeout,
+    TurnFailed,
+    UnknownLLMProvider,
+)
 from worker.engine.llm import clients as clients_module
 from worker.engine.llm.anthropic import AnthropicReader
 from worker.engine.llm.calls import LLMCalls, ReplyStream, SilenceWatch
 from worker.engine.llm.clients import ProviderClients
 from worker.engine.llm.provider import check_parameters, provider
 from worker.engine.request import LLMCall, ResolvedModel
+
+if TYPE_CHECKING:
+    from worker.engine.llm.reply import Reply
 
 
 def model(key: str) -> ResolvedModel:
@@ -41,10 +51,25 @@ class Source:
         self.closed = True
 
 
+class SilentSource(Source):
+    """One that says so much and then nothing more, without ending."""
+
+    def __init__(self, *events: dict[str, Any]) -> None:
+        super().__init__(*events)
+        self.silent = asyncio.Event()
+
+    async def __anext__(self) -> Any:
+        try:
+            return await super().__anext__()
+        except StopAsyncIteration:
+            self.silent.set()
+            return await asyncio.get_running_loop().create_future()
+
+
 class Calls:
     """The calls of one attempt, and what was heard of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence_seconds: float = 60) -> None:
         self.ended: list[LLMCall] = []
         self.failures: list[TurnFailed] = []
         self.calls = LLMCalls(
@@ -52,7 +77,7 @@ class Calls:
             processor="AnthropicLLMService",
             model="claude-sonnet-5",
             limit=2,
-            silence_seconds=60,
+            silence_seconds=silence_seconds,
             classify=lambda error, _: TurnFailed(repr(error)),
             on_end=self.ended.append,
             on_failure=self.failures.append,
@@ -64,12 +89,24 @@ class Calls:
 
         return await self.calls.stream(send, {}, AnthropicReader())
 
+    async def ask(self, source: Source) -> Reply:
+        async def send() -> Source:
+            return source
+
+        return await self.calls.ask(send, {}, AnthropicReader())
+
 
 HELLO = (
     {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}},
     {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
     {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
 )
+STOPPED: dict[str, Any] = {
+    "type": "message_delta",
+    "delta": {"stop_reason": "end_turn"},
+    "usage": {"output_tokens": 2},
+}
+STOP: dict[str, Any] = {"type": "message_stop"}
 
 
 async def test_a_stream_that_ends_before_its_reply_does_is_a_broken_one() -> None:
@@ -102,8 +139,7 @@ async def test_a_reply_that_nobody_reads_to_its_end_is_closed_and_counted() -> N
 
 async def test_a_complete_reply_can_be_taken_once() -> None:
     heard = Calls()
-    stopped = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
-    stream = await heard.stream(Source(*HELLO, stopped, {"type": "message_stop"}))
+    stream = await heard.stream(Source(*HELLO, STOPPED, STOP))
 
     assert len([event async for event in stream]) == 1
 
@@ -111,6 +147,69 @@ async def test_a_complete_reply_can_be_taken_once() -> None:
     assert reply is not None
     assert reply.message == {"role": "assistant", "content": "Hello"}
     assert heard.calls.take_reply() is None
+
+
+async def test_a_side_question_is_answered_without_a_word_to_the_conversation() -> None:
+    heard = Calls()
+    stream = await heard.stream(Source(*HELLO, STOPPED, STOP))
+
+    reply = await heard.ask(Source(*HELLO, STOPPED, STOP))
+
+    assert reply.text == "Hello"
+    assert heard.calls.take_reply() is None
+    assert len([event async for event in stream]) == 1
+    assert heard.calls.take_reply() is not None
+    assert sorted(call.number for call in heard.ended) == [1, 2]
+    assert heard.calls.reply_number == 1
+
+
+async def test_a_side_question_that_breaks_off_is_its_askers_failure_alone_and_counted() -> None:
+    heard = Calls()
+    source = Source(*HELLO)
+
+    with pytest.raises(LLMStreamBroken):
+        await heard.ask(source)
+
+    assert heard.failures == []
+    assert source.closed
+    assert [call.usage.prompt_tokens for call in heard.ended] == [3]
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "refusal"])
+async def test_an_answer_that_is_not_whole_is_none(reason: str) -> None:
+    heard = Calls()
+    cut_short = {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 2}}
+
+    with pytest.raises(LLMReplyCutShort, match=reason):
+        await heard.ask(Source(*HELLO, cut_short, STOP))
+
+    assert len(heard.ended) == 1
+
+
+async def test_silence_ends_a_side_question_and_closes_its_stream() -> None:
+    heard = Calls(silence_seconds=0.05)
+    source = SilentSource(*HELLO)
+
+    with pytest.raises(LLMTimeout, match="said nothing"):
+        await heard.ask(source)
+
+    assert heard.failures == []
+    assert source.closed
+    assert len(heard.ended) == 1
+
+
+async def test_a_side_question_that_is_cancelled_is_closed_and_counted() -> None:
+    heard = Calls()
+    source = SilentSource(*HELLO)
+    question = asyncio.create_task(heard.ask(source))
+    await source.silent.wait()
+
+    question.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await question
+
+    assert source.closed
+    assert [call.usage.prompt_tokens for call in heard.ended] == [3]
 
 
 async def test_silence_is_noticed() -> None:

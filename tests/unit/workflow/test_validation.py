@@ -285,7 +285,23 @@ def test_a_variable_to_extract_without_a_name_or_with_an_unknown_type_is_refused
     }
 
 
-@pytest.mark.parametrize(("item", "field"), [("prompt", "data.prompt"), ("greeting", "data.greeting")])
+def test_two_variables_of_one_name_and_names_that_are_the_engines_own_are_refused(workflow: JSON) -> None:
+    node(workflow, "agent")["data"]["extraction_variables"] = [
+        {"name": "day"},
+        {"name": " day ", "type": "number"},
+        {"name": "call_tags"},
+        {"name": "call_disposition"},
+    ]
+    assert places_of(workflow) == [
+        ("node", "agent", "data.extraction_variables.1.name"),
+        ("node", "agent", "data.extraction_variables.2.name"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "field"),
+    [("prompt", "data.prompt"), ("greeting", "data.greeting"), ("extraction_prompt", "data.extraction_prompt")],
+)
 def test_a_placeholder_that_is_never_closed_is_refused(workflow: JSON, item: str, field: str) -> None:
     node(workflow, "start")["data"][item] = "Hello {{ name, how are you?"
     assert places_of(workflow) == [("node", "start", field)]

@@ -1,7 +1,8 @@
 """Replaces what was said before this turn by a summary, once the conversation has moved to another node.
 
 A node's own part of the conversation is over when it is left, so that is when the words matter less than what they came to.
-Everything of the turn itself stays word by word: what the new node goes on from, with its tool calls and their results.
+Everything of the turn itself stays word by word: what the new node goes on from, with its tool calls and their results. So
+do messages in which the user shows something: a picture cannot be put into words by a model that is not shown it.
 The next turn starts from the summary; the turns before keep theirs, so nothing is lost to a rewind or a reader.
 """
 
@@ -54,7 +55,7 @@ class Compaction:
         self._capture = capture
         self._clock = clock
 
-    async def run(self, older: Sequence[Message]) -> Message | None:
+    async def run(self, older: Sequence[Message]) -> list[Message] | None:
         """Summarise what was said before this turn. Never fails.
 
         Args:
@@ -63,7 +64,8 @@ class Compaction:
         Returns:
             What takes its place; None when it is to stay as it is.
         """
-        before = _size(older)
+        shown = [message for message in older if _shows_something(message)]
+        before = _size([message for message in older if message not in shown])
         if before < MIN_CHARACTERS:
             return None
         question = SideQuestion(_PURPOSE, SUMMARY_INSTRUCTIONS, normalized_history(older))
@@ -83,10 +85,10 @@ class Compaction:
             return None
         self._capture.events.append(
             event.context_compacted(
-                self._clock(), messages=len(older), characters_before=before, characters_after=after
+                self._clock(), messages=len(older) - len(shown), characters_before=before, characters_after=after
             )
         )
-        return message
+        return [message, *shown]
 
     def _note_failure(self, code: str, message: str) -> None:
         self._capture.events.append(event.context_compaction_failed(self._clock(), code=code, message=message))
@@ -96,6 +98,14 @@ def has_moved(events: Iterable[TurnEvent]) -> bool:
     """Tell whether the conversation went from one node to another."""
     return any(
         happened.type == NODE_TRANSITION and happened.payload["previous_node_id"] is not None for happened in events
+    )
+
+
+def _shows_something(message: Message) -> bool:
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else []
+    return message.get("role") == "user" and any(
+        isinstance(block, dict) and block.get("type") != "text" for block in blocks
     )
 
 

@@ -332,9 +332,9 @@ class _Turn:
             await extraction.run(self.stage.view.node, self.transcript.finished())
         elif self.request.compact_context and has_moved(self.capture.events):
             older = self.request.checkpoint.messages
-            summary = await compaction.run(older)
-            if summary is not None:
-                self.transcript.replace([summary, *self.transcript.finished()[len(older) :]])
+            compacted = await compaction.run(older)
+            if compacted is not None:
+                self.transcript.replace([*compacted, *self.transcript.finished()[len(older) :]])
 
     def _end_reason(self) -> str | None:
         """Why the session is over; None when it goes on."""

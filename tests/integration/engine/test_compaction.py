@@ -29,6 +29,7 @@ OLDER: list[Message] = [
     {"role": "tool", "tool_call_id": "a", "content": '{"found": "Monday at ten"}'},
     {"role": "assistant", "content": "There is Monday. " * 100},
 ]
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 COMPACTED: Message = {"role": "user", "content": f"{SUMMARY_HEADING}\n\nAda wants a date on Monday."}
 
 
@@ -114,6 +115,39 @@ async def test_otherwise_the_context_stays_as_it_is(
     assert outcome.checkpoint.messages[: len(older)] == older
     assert questions(talk) == []
     assert events(outcome, CONTEXT_COMPACTED) == []
+
+
+async def test_what_the_user_showed_stays(talk: Talk) -> None:
+    picture: Message = {
+        "role": "user",
+        "content": [
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+            {"type": "text", "text": "My tooth."},
+        ],
+    }
+    talk.at("start", picture, *OLDER)
+    talk.script(SUMMARY, MOVE, {"reply": "When?"})
+
+    outcome = await talk.turn("I want a date", compact_context=True)
+
+    assert outcome.checkpoint.messages[:2] == [COMPACTED, picture]
+    assert events(outcome, CONTEXT_COMPACTED)[0]["messages"] == 4
+    assert questions(talk)[0].user_text.startswith("User: [image]\n    My tooth.")
+    await talk.turn("On Monday", compact_context=True)
+    assert PIXEL in json.dumps(talk.llm.requests[-1].body)
+
+
+async def test_a_large_picture_is_no_reason_to_summarise_a_short_conversation(talk: Talk) -> None:
+    picture: Message = {
+        "role": "user",
+        "content": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{'A' * 8_000}"}}],
+    }
+    talk.at("start", picture, {"role": "assistant", "content": "I see."})
+    talk.script(SUMMARY, MOVE, {"reply": "When?"})
+
+    await talk.turn("I want a date", compact_context=True)
+
+    assert questions(talk) == []
 
 
 async def test_entering_the_start_node_is_no_transition(talk: Talk) -> None:

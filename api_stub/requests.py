@@ -123,7 +123,7 @@ ExpectedRevision = Annotated[
 class Body(BaseModel):
     """What a request's body must be; fields that it does not have are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class CreateWorkflow(Body):

@@ -149,11 +149,12 @@ async def unseal_credential(
         CredentialNotFound: when the organization has none of that name.
         SecretKeyMissing: when the vault has no usable key.
         SecretUnreadable: when it was encrypted with another key.
+        UnknownCredential: when a later release stored it in a form of its own.
     """
     ciphertext = await connection.scalar(_CIPHERTEXT, {"organization_id": organization_id, "name": name})
     if ciphertext is None:
         raise CredentialNotFound(name)
-    return open_credential(vault.decrypt(name, ciphertext))
+    return open_credential(name, vault.decrypt(name, ciphertext))
 
 
 async def delete_credential(connection: AsyncConnection, *, organization_id: UUID, name: str) -> None:

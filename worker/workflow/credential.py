@@ -8,9 +8,20 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+
+from worker.errors import TurnWorkerError
 
 _MAX_SECRET_CHARS: Final = 8192
 
@@ -99,12 +110,32 @@ Credential: TypeAlias = Annotated[
 ]
 """What proves to another server who is asking."""
 
-_ADAPTER: Final[TypeAdapter[Credential]] = TypeAdapter(Credential)
+_ADAPTER: Final[TypeAdapter[Credential]] = TypeAdapter(Credential, config=ConfigDict(hide_input_in_errors=True))
 
 
-def open_credential(text: str) -> Credential:
-    """Read a credential from what `sealed_form` gave, once it is decrypted."""
-    return _ADAPTER.validate_json(text)
+class UnknownCredential(TurnWorkerError):
+    """A stored credential is of a kind that this release does not know."""
+
+    code: ClassVar[str] = "unknown_credential"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"The credential {self.name!r} is of a kind that this release does not know. Store it again."
+
+
+def open_credential(name: str, text: str) -> Credential:
+    """Read a credential from what `sealed_form` gave, once it is decrypted; `name` is for the error's message.
+
+    Raises:
+        UnknownCredential: Another release sealed something that this one does not know.
+    """
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError:
+        raise UnknownCredential(name) from None  # what pydantic found may quote what is secret
 
 
 def sealed_form(credential: Credential) -> str:

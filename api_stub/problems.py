@@ -263,8 +263,8 @@ CATALOGUE: Final = _catalogue(
     ),
     ProblemType(
         "secret_key_missing",
-        503,
-        "Secrets cannot be stored",
+        501,
+        "Secrets cannot be stored here",
         "The server was given no usable key to encrypt secrets with. Its operator sets TURN_WORKER_SECRET_KEY.",
     ),
     ProblemType(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from sqlalchemy import text
 
+from api_stub.app import create_app
+from tests.api import tenant
 from worker.storage.credentials import CredentialNotFound, unseal_credential
-from worker.storage.secrets import SecretNameTaken, SecretNotFound, Vault, get_secret, list_secrets, put_secret
+from worker.storage.secrets import SecretNameTaken, SecretNotFound, get_secret, list_secrets, put_secret
 
 if TYPE_CHECKING:
-    from tests.api import Tenant
+    from tests.api import Bell, Tenant
+    from worker.settings import Settings
+    from worker.storage.database import Database
 
 CREDENTIALS = "/v1/credentials"
 TOKEN = "t0ken-of-the-clinic"
@@ -141,11 +146,17 @@ async def test_the_key_of_an_llm_and_a_credential_share_names_but_never_take_eac
             await put_secret(connection, vault, **owner, name="desk", value="sk-2")
 
 
-async def test_without_a_key_to_encrypt_with_nothing_is_stored_and_the_operator_is_told(api: Tenant) -> None:
-    object.__setattr__(api.services, "vault", Vault(None))  # as a server that was given none
-    refused = await create(api, BEARER)
-    assert (refused.status_code, refused.json()["code"]) == (503, "secret_key_missing")
-    assert (await api.get(CREDENTIALS))["data"] == []
+async def test_without_a_key_to_encrypt_with_nothing_is_stored_and_the_operator_is_told(
+    settings: Settings, bell: Bell, database: Database
+) -> None:
+    app = create_app(settings.model_copy(update={"secret_key": None}), bell)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        keyless = await tenant(database, app, transport, "http://api")
+        async with keyless.http:
+            refused = await create(keyless, BEARER)
+            assert (refused.status_code, refused.json()["code"]) == (501, "secret_key_missing")
+            assert (await keyless.get(CREDENTIALS))["data"] == []
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "\u00e4", "a" * 101])

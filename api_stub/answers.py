@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from contextlib import nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,7 @@ from worker.telemetry.tracing import TracedTurn, trace_context
 from worker.turns.dispatch import TurnReference
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
     from starlette.requests import Request
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from worker.storage.enqueue import EnqueuedTurn
     from worker.storage.outbox import RecordedEvent
     from worker.storage.views import TurnView
-    from worker.telemetry.telemetry import Telemetry
+    from worker.workflow.organization_settings import OrganizationSettings
 
 _MAX_KEY_CHARS = 255
 
@@ -137,7 +136,7 @@ async def perform(
             if first is None:
                 raise
             return respond(first.body, first.status_code, {**first.headers, "Idempotency-Replayed": "true"})
-    with _observed(services.telemetry, organization_id, done.enqueued, request, started_ns):
+    async with _observed(services, organization_id, done.enqueued, request, started_ns):
         services.dispatch.after_commit(done.events, done.ring)
         if done.uploaded is not None:
             services.dispatch.document_uploaded(done.uploaded)
@@ -146,19 +145,29 @@ async def perform(
     return response
 
 
-def _observed(
-    telemetry: Telemetry, organization_id: UUID, turn: EnqueuedTurn | None, request: Request, started_ns: int
-) -> AbstractContextManager[None]:
+@asynccontextmanager
+async def _observed(
+    services: Services, organization_id: UUID, turn: EnqueuedTurn | None, request: Request, started_ns: int
+) -> AsyncGenerator[None]:
     """Make what happens inside part of the session's trace, if a turn was enqueued."""
     if turn is None:
-        return nullcontext()
+        yield
+        return
+    settings: OrganizationSettings = request.state.caller.settings
+    stored = settings.document() if settings.traces.endpoint else {}
     traced = TracedTurn(
         organization_id=organization_id,
         session_id=turn.session_id,
         session_name=turn.session_external_id,
         turn_id=turn.turn_id,
     )
-    return telemetry.enqueued(traced, started_ns=started_ns, caller=trace_context(request.headers))
+    with services.telemetry.enqueued(
+        traced,
+        traces=await services.traces.of(organization_id, stored),
+        started_ns=started_ns,
+        caller=trace_context(request.headers),
+    ):
+        yield
 
 
 def _keyed(request: Request, organization_id: UUID, body: bytes) -> KeyedRequest | None:

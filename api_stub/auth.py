@@ -34,6 +34,7 @@ async def _caller(
         caller = await authenticate(connection, credentials.credentials)
     if caller is None:
         raise _unauthorized('Bearer error="invalid_token"', "The API key is not known, or it was revoked.")
+    request.state.caller = caller
     return caller
 
 
@@ -51,6 +52,12 @@ async def _prices(request: Request, caller: Annotated[Caller, Security(_caller)]
     return {**services.prices, **caller.settings.prices}
 
 
+async def _trace_url_template(request: Request, caller: Annotated[Caller, Security(_caller)]) -> str | None:
+    services: Services = request.app.state.services
+    own = caller.settings.traces
+    return services.settings.trace_url_template if own.endpoint is None else own.url_template
+
+
 OrganizationId = Annotated[UUID, Security(_organization)]
 """As a parameter of a route: the organization whose key the request carries."""
 
@@ -59,6 +66,9 @@ OrganizationLimits = Annotated[Limits, Security(_limits)]
 
 OrganizationPrices = Annotated[PriceList, Security(_prices)]
 """As a parameter of a route: what models cost that organization."""
+
+TraceUrlTemplate = Annotated[str | None, Security(_trace_url_template)]
+"""As a parameter of a route: where that organization's traces can be looked at."""
 
 
 def _unauthorized(challenge: str, detail: str) -> Problem:

@@ -18,6 +18,7 @@ from worker.storage.migrate import SchemaRevisions, schema_revisions
 from worker.storage.secrets import Vault
 from worker.telemetry.telemetry import Telemetry
 from worker.turns.dispatch import Dispatch
+from worker.turns.organization_traces import OrganizationTraces
 from worker.turns.queue_watch import QueueWatch
 from worker.workflow.prices import load_prices
 
@@ -50,6 +51,7 @@ class Services:
     vault: Vault
     schema_revisions: SchemaRevisions
     telemetry: Telemetry
+    traces: OrganizationTraces
     queue_watch: QueueWatch
     prices: PriceList
 
@@ -87,6 +89,8 @@ class Services:
             stack.push_async_callback(asyncio.to_thread, telemetry.close)
             dispatch = Dispatch(database, publisher, doorbell, telemetry)
             stack.push_async_callback(dispatch.drain)
+            traces = OrganizationTraces(settings, database, telemetry)
+            stack.push_async_callback(traces.close)
             queue_watch = QueueWatch(database, telemetry)
             watching = asyncio.create_task(queue_watch.run())
             stack.push_async_callback(asyncio.wait, [watching])
@@ -94,7 +98,19 @@ class Services:
             await subscriber.start()
             revisions = await asyncio.to_thread(schema_revisions)
             vault = Vault(settings.secret_key)
-            yield cls(settings, database, dispatch, subscriber, texts, vault, revisions, telemetry, queue_watch, prices)
+            yield cls(
+                settings,
+                database,
+                dispatch,
+                subscriber,
+                texts,
+                vault,
+                revisions,
+                telemetry,
+                traces,
+                queue_watch,
+                prices,
+            )
 
 
 # A coroutine, though it awaits nothing: FastAPI would run a plain function in a thread, for every request.

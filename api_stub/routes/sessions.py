@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api_stub import requests, schemas
 from api_stub.answers import Done, members, perform, respond
-from api_stub.auth import OrganizationId, OrganizationLimits
+from api_stub.auth import OrganizationId, OrganizationLimits, TraceUrlTemplate
 from api_stub.documentation import accepts, answers
 from api_stub.paging import Cursor, Limit, cursor_of_time, read_time
 from api_stub.services import Shared
@@ -18,7 +19,7 @@ from worker.storage import views
 from worker.storage.erasure import erase_session as erase
 from worker.storage.limits import check_enqueue
 from worker.storage.session_lock import SessionNotFound
-from worker.telemetry.tracing import trace_context
+from worker.telemetry.tracing import trace_context, trace_url
 from worker.turns.dispatch import TurnReference
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ async def create_session(
 async def list_sessions(
     services: Shared,
     organization_id: OrganizationId,
+    trace_url_template: TraceUrlTemplate,
     *,
     state: Literal["running", "completed"] | None = None,
     workflow_id: UUID | None = None,
@@ -103,17 +105,19 @@ async def list_sessions(
             after=after,
         )
     following = cursor_of_time(found[-1].created_at, found[-1].id) if len(found) == limit else None
-    return respond({"data": found, "next_cursor": following})
+    return respond({"data": [_shown(each, trace_url_template) for each in found], "next_cursor": following})
 
 
 @router.get("/sessions/{session_id}", responses=answers({200: (schemas.Session, "The session.")}, "session_not_found"))
-async def get_session(services: Shared, organization_id: OrganizationId, session_id: UUID) -> Response:
+async def get_session(
+    services: Shared, organization_id: OrganizationId, trace_url_template: TraceUrlTemplate, session_id: UUID
+) -> Response:
     """Read a session."""
     async with services.database.statement() as connection:
         session = await views.get_session(connection, organization_id=organization_id, session_id=session_id)
     if session is None:
         raise SessionNotFound(session_id)
-    return respond(session)
+    return respond(_shown(session, trace_url_template))
 
 
 @router.delete(
@@ -175,3 +179,9 @@ async def end_session(
         return Done(session, 200 if ended.ended else 202, events=ended.events)
 
     return await perform(request, services, organization_id, body, end)
+
+
+def _shown(session: views.SessionView, trace_url_template: str | None) -> views.SessionView:
+    """A session as it is read: what it has learned includes where its trace can be looked at, if there is such a place."""
+    url = trace_url(trace_url_template, session.id)
+    return session if url is None else replace(session, gathered_context={**session.gathered_context, "trace_url": url})

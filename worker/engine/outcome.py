@@ -27,7 +27,7 @@ class TurnOutcome:
         events: What happened, in order.
         usage: What it used.
         checkpoint: What the conversation is now.
-        gathered_context: What the conversation has learned; the same as the checkpoint's.
+        gathered_context: What the conversation has learned, as in the checkpoint; with the `trace_url` if there is one.
         initial_context: The request's, with `runtime_configuration` added when a model is configured.
         session_state: Whether the session goes on.
     """

@@ -68,6 +68,7 @@ class TurnRequest:
         last_attempt: Whether a failure that may pass would fail the turn all the same: then the fallback is asked too.
         time_limit_seconds: Limit of the whole attempt.
         max_llm_calls: How many LLM calls the attempt may make: a bound on models that call tools without an end.
+        trace_url: Where the session's trace can be looked at; told with what the conversation has learned, and not stored.
         compact_context: Whether the older context is summarised after a transition.
         retry_root_id: The first of the turns that retry one another; None when the turn retries no other.
     """
@@ -85,6 +86,7 @@ class TurnRequest:
     last_attempt: bool = False
     time_limit_seconds: float = 60.0
     max_llm_calls: int = 25
+    trace_url: str | None = None
     compact_context: bool = False
     retry_root_id: UUID | None = None
 

@@ -198,10 +198,15 @@ class _Turn:
             events=tuple(self.capture.events),
             usage=self.capture.usage,
             checkpoint=checkpoint,
-            gathered_context=self.capture.gathered_context,
+            gathered_context=self._told_context(),
             initial_context=self.initial_context,
             session_state="completed" if self.ended else "running",
         )
+
+    def _told_context(self) -> dict[str, JsonValue]:
+        """What the conversation has learned, with what is only for whoever reads it."""
+        url = self.request.trace_url
+        return self.capture.gathered_context if url is None else {**self.capture.gathered_context, "trace_url": url}
 
     async def _greet(self) -> bool:
         node = self.stage.view.node

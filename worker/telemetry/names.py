@@ -179,6 +179,9 @@ CHANNEL_PUBLISH_FAILED: Final = "channel.publish_failed"
 
 # Telemetry
 
+SPANS_DROPPED: Final = "spans.dropped"
+"""An organization's own collector did not take its spans, or cannot be used; `error` says why."""
+
 QUEUE_UNSEEN: Final = "queue.unseen"
 """How much waits could not be read for the metrics."""
 

@@ -111,9 +111,13 @@ def _metric_exporter(destination: Destination) -> MetricExporter:
     return OTLPMetricExporter(endpoint=destination.endpoint, headers=_headers(destination), timeout=_EXPORT_SECONDS)
 
 
+def header_values(headers: str) -> dict[str, str]:
+    """Headers written as in OTEL_EXPORTER_OTLP_HEADERS, by name."""
+    return dict(parse_env_headers(headers, liberal=True))
+
+
 def _headers(destination: Destination) -> dict[str, str]:
-    text = destination.headers.get_secret_value() if destination.headers is not None else ""
-    return dict(parse_env_headers(text, liberal=True))
+    return header_values(destination.headers.get_secret_value() if destination.headers is not None else "")
 
 
 def within(seconds: float, *endings: Callable[[], object]) -> bool:

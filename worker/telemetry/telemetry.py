@@ -18,18 +18,17 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.trace import Tracer
     from prometheus_client import CollectorRegistry
 
     from worker.settings import Settings
     from worker.telemetry.metrics import Metrics
-    from worker.telemetry.session_trace import SessionTrace
+    from worker.telemetry.traces import Traces
     from worker.telemetry.tracing import TracedTurn
 
 log = structlog.get_logger(__name__)
 
-_END_SECONDS: Final = 3.0
+END_SECONDS: Final = 3.0
+"""How long the end of a process waits for its last spans and metrics to go out."""
 
 
 class MetricsPortUnavailable(TurnWorkerError):
@@ -54,34 +53,27 @@ class Telemetry:
     """The spans and metrics of one process. Close it last: what others still report goes out with it.
 
     Attributes:
+        traces: The operator's collector; None for none.
         metrics: Where to count; None when nobody collects.
     """
 
     def __init__(
         self,
         *,
-        traces: TracerProvider | None = None,
+        traces: Traces | None = None,
         meters: MeterProvider | None = None,
         registry: CollectorRegistry | None = None,
-        content: bool = False,
     ) -> None:
         """Put it together; `Telemetry.start` does so by the settings.
 
         Args:
             registry: Where Prometheus finds the metrics.
-            content: Whether spans may hold what was said.
         """
-        self.metrics: Metrics | None = None
-        self._registry = registry
-        self._content = content
-        self._traces = traces
+        self.traces = traces
+        self.metrics: Metrics | None = None if meters is None else _metrics(meters)
         self._meters = meters
-        self._tracer: Tracer | None = None
+        self._registry = registry
         self._server: WSGIServer | None = None
-        if traces is not None:
-            self._tracer = _tracer(traces)
-        if meters is not None:
-            self.metrics = _metrics(meters)
 
     @classmethod
     def start(cls, settings: Settings, *, scraped: bool) -> Telemetry:
@@ -94,9 +86,13 @@ class Telemetry:
         if traces_to is None and metrics_to is None and not scraped:
             return cls()
         from worker.telemetry import otlp  # noqa: PLC0415 -- loads OpenTelemetry's SDK
+        from worker.telemetry.traces import Traces  # noqa: PLC0415 -- likewise
 
         resource = otlp.process_resource(settings.otel_service_name)
-        traces = otlp.tracer_provider(otlp.span_exporter(traces_to), resource) if traces_to else None
+        traces = None
+        if traces_to is not None:
+            provider = otlp.tracer_provider(otlp.span_exporter(traces_to), resource)
+            traces = Traces(provider, content=settings.trace_content)
         readers: list[MetricReader] = [otlp.periodic_reader(metrics_to)] if metrics_to else []
         registry = None
         if scraped:
@@ -106,7 +102,6 @@ class Telemetry:
             traces=traces,
             meters=otlp.meter_provider(readers, resource) if readers else None,
             registry=registry,
-            content=settings.trace_content,
         )
 
     def page(self) -> bytes:
@@ -135,6 +130,7 @@ class Telemetry:
         self,
         turn: TracedTurn,
         *,
+        traces: Traces | None,
         started_ns: int,
         waited_seconds: float | None,
         callers: Mapping[str, Mapping[str, str] | None],
@@ -142,19 +138,20 @@ class Telemetry:
         """Observe an attempt at a turn.
 
         Args:
+            traces: Where its spans go; None for nowhere.
             started_ns: When the claim began.
             waited_seconds: How long the turn had waited; None for one taken over from a lost worker.
             callers: The trace contexts that led here: `caller` asked for the turn, `ring` told of it.
         """
-        if self._tracer is None and self.metrics is None:
+        if traces is None and self.metrics is None:
             yield NOBODY
             return
         if self.metrics is not None:
             self.metrics.turn_began(waited_seconds)
         with ExitStack() as stack:
             span = tracing.NO_SPAN
-            if self._tracer is not None:
-                trace = _session_trace(self._tracer, turn, content=self._content)
+            if traces is not None:
+                trace = traces.of(turn)
                 if waited_seconds is not None:
                     trace.record_past(signals.SPAN_QUEUE_WAIT, seconds=waited_seconds, until_ns=started_ns)
                 span = stack.enter_context(
@@ -163,20 +160,24 @@ class Telemetry:
             yield stack.enter_context(observing(TurnObserved(span, self.metrics)))
 
     @contextmanager
-    def enqueued(self, turn: TracedTurn, *, started_ns: int, caller: Mapping[str, str] | None) -> Iterator[None]:
+    def enqueued(
+        self, turn: TracedTurn, *, traces: Traces | None, started_ns: int, caller: Mapping[str, str] | None
+    ) -> Iterator[None]:
         """A turn was just stored; whoever is told of it inside can link to its span.
 
         Args:
+            traces: Where its span goes; None for nowhere.
             started_ns: When the request came.
             caller: The trace context of who asked for it.
         """
         if self.metrics is not None:
             self.metrics.turn_enqueued()
-        if self._tracer is None:
+        if traces is None:
             yield
             return
-        trace = _session_trace(self._tracer, turn, content=self._content)
-        with trace.enter(signals.SPAN_ENQUEUE, kind="producer", started_ns=started_ns, callers={"caller": caller}):
+        with traces.of(turn).enter(
+            signals.SPAN_ENQUEUE, kind="producer", started_ns=started_ns, callers={"caller": caller}
+        ):
             yield
 
     def close(self) -> None:
@@ -184,25 +185,13 @@ class Telemetry:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-        endings = [provider.shutdown for provider in (self._traces, self._meters) if provider is not None]
+        endings = [each.shutdown for each in (self.traces, self._meters) if each is not None]
         if not endings:
             return
         from worker.telemetry import otlp  # noqa: PLC0415 -- loaded already
 
-        if not otlp.within(_END_SECONDS, *endings):
-            log.warning(names.TELEMETRY_LOST, seconds=_END_SECONDS)
-
-
-def _session_trace(tracer: Tracer, turn: TracedTurn, *, content: bool) -> SessionTrace:
-    from worker.telemetry.session_trace import SessionTrace  # noqa: PLC0415 -- loads OpenTelemetry
-
-    return SessionTrace(tracer, turn, content=content)
-
-
-def _tracer(provider: TracerProvider) -> Tracer:
-    from worker.telemetry.otlp import SCOPE  # noqa: PLC0415 -- loaded already
-
-    return provider.get_tracer(SCOPE)
+        if not otlp.within(END_SECONDS, *endings):
+            log.warning(names.TELEMETRY_LOST, seconds=END_SECONDS)
 
 
 def _metrics(provider: MeterProvider) -> Metrics:

@@ -32,6 +32,7 @@ from worker.turns.journal import TurnJournal
 from worker.turns.lease import LeaseKeeper, Loss
 from worker.turns.lifecycle import RetryPolicy
 from worker.turns.loading import LoadedTurn, TurnLoader
+from worker.turns.organization_traces import OrganizationTraces
 from worker.turns.suspects import Suspects
 from worker.turns.usage_ledger import UsageLedger
 
@@ -158,6 +159,7 @@ class TurnExecutor:
             telemetry: Where spans and metrics go; None for nowhere.
         """
         self._telemetry = telemetry or Telemetry()
+        self._traces = OrganizationTraces(settings, database, self._telemetry)
         self._settings = settings
         self._database = database
         self._dispatch = dispatch
@@ -190,6 +192,7 @@ class TurnExecutor:
         if claimed is None:
             return Ending.NOT_CLAIMABLE
         attempt = claimed.attempt
+        traces = await self._traces.of(attempt.organization_id, claimed.organization_settings)
         with (
             bound_contextvars(
                 organization_id=str(attempt.organization_id),
@@ -199,6 +202,7 @@ class TurnExecutor:
             ),
             self._telemetry.turn(
                 _traced(claimed),
+                traces=traces,
                 started_ns=started_ns,
                 waited_seconds=claimed.waited_seconds,
                 callers={"caller": claimed.trace_context, "ring": turn.trace_context},
@@ -227,6 +231,7 @@ class TurnExecutor:
         """Write what is still in memory. Call it when nothing runs any more."""
         await self._usage.drain()
         await self._loader.close()
+        await self._traces.close()
 
     @property
     def running(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worker.conversation.checkpoint import Checkpoint, normalize_checkpoint
 from worker.conversation.user_message import UserMessage
@@ -13,13 +13,14 @@ from worker.engine.tools.mcp import McpServers, McpTurn
 from worker.storage.branch import base_checkpoint, load_branch
 from worker.storage.journal import read_steps
 from worker.storage.secrets import Vault
+from worker.telemetry.tracing import trace_url
 from worker.turns.definitions import KnownDefinitions
 from worker.turns.model import ModelResolver
 from worker.turns.node_tools import TurnTools
 from worker.turns.web import OrganizationWeb, allowed_hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from worker.engine.journal import Step
     from worker.engine.web.client import WebClient
@@ -54,6 +55,7 @@ class TurnLoader:
         self._web = OrganizationWeb(database, Vault(settings.secret_key), web)
         self._mcp_servers = McpServers()
         self._time_limit_seconds = settings.turn_time_limit_seconds
+        self._trace_url_template = settings.trace_url_template
         self._max_provider_failures = settings.max_provider_failures
         self._definitions = KnownDefinitions(database)
 
@@ -90,6 +92,7 @@ class TurnLoader:
                 checkpoint=await self._checkpoint(claimed),
                 user_messages=tuple(map(UserMessage.from_json, claimed.user_messages)),
                 initial_context=claimed.initial_context,
+                trace_url=trace_url(self._trace_template(claimed.organization_settings), attempt.session_id),
                 model=models.model,
                 fallback_model=models.fallback,
                 last_attempt=claimed.provider_failures + 1 >= self._max_provider_failures,
@@ -118,6 +121,10 @@ class TurnLoader:
             web=web,
             mcp=McpTurn(self._mcp_servers, web),
         )
+
+    def _trace_template(self, organization_settings: Mapping[str, Any]) -> str | None:
+        own: Mapping[str, Any] = organization_settings.get("traces") or {}
+        return own.get("url_template") if own.get("endpoint") else self._trace_url_template
 
     async def _checkpoint(self, claimed: ClaimedTurn) -> Checkpoint:
         if claimed.parent_turn_id is None:

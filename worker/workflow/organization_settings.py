@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from worker.errors import TurnWorkerError
 from worker.workflow.prices import PriceList
-from worker.workflow.web_address import AllowedHosts
+from worker.workflow.web_address import AllowedHosts, form_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,6 +40,12 @@ def _listed(value: object) -> object:
 
 def _hosts(value: tuple[str, ...]) -> tuple[str, ...]:
     AllowedHosts.of(value)
+    return value
+
+
+def _web_address(value: str | None) -> str | None:
+    if value is not None and (problem := form_problem(value)) is not None:
+        raise ValueError(problem)
     return value
 
 
@@ -87,6 +93,24 @@ class Retention(_Settings):
     )
 
 
+class TraceSettings(_Settings):
+    """A collector of the organization's own, which gets its spans in place of the operator's."""
+
+    endpoint: Annotated[str | None, AfterValidator(_web_address)] = Field(
+        default=None,
+        description="Its OTLP collector over HTTP, e.g. `https://otlp.example.com`; `/v1/traces` is appended. Public, or "
+        "one of the allowed hosts.",
+    )
+    headers_secret: str | None = Field(
+        default=None,
+        description="The name of a secret with headers to send along: `name=value`, comma-separated, percent-encoded.",
+    )
+    content: bool = Field(default=False, description="Whether its spans hold what was said.")
+    url_template: str | None = Field(
+        default=None, description="Where its traces can be looked at, with `{trace_id}` in it; shown as `trace_url`."
+    )
+
+
 class OrganizationSettings(_Settings):
     """Everything that can be set for one organization. It is stored as JSON without what is at its default."""
 
@@ -98,6 +122,7 @@ class OrganizationSettings(_Settings):
         "`host:port`; all others there are closed.",
     )
 
+    traces: TraceSettings = Field(default=TraceSettings(), description="A collector of its own for its spans.")
     prices: PriceList = Field(
         default={},
         description="What a million tokens of a model cost, in place of the operator's prices: by model, as in "

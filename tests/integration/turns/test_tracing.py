@@ -10,12 +10,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.fernet import Fernet
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from tests.integration.turns.test_executor import play
 from worker.embedded.otlp_receiver import OtlpReceiver
+from worker.engine.llm.clients import ProviderClients
 from worker.engine.llm.provider import provider
-from worker.telemetry import signals
+from worker.engine.turn import run_turn
+from worker.storage.secrets import Vault, put_secret
+from worker.telemetry import names, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -241,3 +246,76 @@ async def test_metrics_are_sent_under_their_documented_names(
     assert value(signals.LLM_TOKENS, gen_ai__token__type="output")[1] == 2
     assert value(signals.TOOL_DURATION, tool__kind="transition")[1] == 1
     assert value(signals.EVENTS_PUBLISHED)[0] > 4
+
+
+async def own_collector(world: World, url: str, *, allowed: bool, **traces: Any) -> None:
+    settings = {"traces": {"endpoint": url, **traces}, "allowed_hosts": ["127.0.0.1"] if allowed else []}
+    await world.execute("UPDATE organizations SET settings = :settings", settings=json.dumps(settings))
+
+
+async def test_an_organization_s_spans_go_to_its_own_collector_with_its_secret(
+    world: World, make_worker: MakeWorker, collector: OtlpReceiver
+) -> None:
+    key = Fernet.generate_key().decode()
+    async with world.database.transaction() as connection:
+        await put_secret(
+            connection,
+            Vault(SecretStr(key)),
+            organization_id=world.organization_id,
+            name="collector",
+            value="authorization=Basic%20abc",
+        )
+    with OtlpReceiver() as own:
+        await own_collector(world, own.http_url, allowed=True, headers_secret="collector", content=True)
+        session = await world.session()
+        turn = await world.enqueue(session.session_id, "A secret question.")
+        async with make_worker(otlp_endpoint=collector.http_url, secret_key=SecretStr(key)) as worker:
+            assert await worker.execute(turn.turn_id) == "completed"
+        assert {span.trace_id for span in own.spans} == {trace_of(session.session_id)}
+        assert "A secret question." in str(own.spans)
+        assert own.headers[0]["authorization"] == "Basic abc"
+    assert collector.spans == []
+    assert any(point.metric == signals.TURNS for point in collector.points), "metrics are the operator's"
+
+
+async def test_a_collector_at_an_address_that_is_not_public_gets_nothing_unless_the_operator_allows_its_host(
+    world: World, make_worker: MakeWorker
+) -> None:
+    with OtlpReceiver() as own:
+        await own_collector(world, own.http_url, allowed=False)
+        session = await world.session()
+        turn = await world.enqueue(session.session_id)
+        with capture_logs() as lines:
+            async with make_worker() as worker:
+                assert await worker.execute(turn.turn_id) == "completed"
+        assert own.headers == []
+    dropped = [line["error"] for line in lines if line["event"] == names.SPANS_DROPPED]
+    assert dropped
+    assert all("not public (loopback)" in error for error in dropped)
+
+
+async def test_an_organization_whose_secret_is_missing_is_traced_nowhere_and_served_all_the_same(
+    world: World, make_worker: MakeWorker, collector: OtlpReceiver
+) -> None:
+    await own_collector(world, collector.http_url, allowed=True, headers_secret="none")
+    session = await world.session()
+    turn = await world.enqueue(session.session_id)
+    with capture_logs() as lines:
+        async with make_worker(secret_key=SecretStr(Fernet.generate_key().decode())) as worker:
+            assert await worker.execute(turn.turn_id) == "completed"
+    assert collector.spans == []
+    assert [line["event"] for line in lines if line["event"] == names.SPANS_DROPPED]
+
+
+async def test_the_outcome_says_where_the_trace_is_and_the_checkpoint_does_not(
+    world: World, make_worker: MakeWorker
+) -> None:
+    session = await world.session()
+    turn = await world.enqueue(session.session_id)
+    clients = ProviderClients()
+    async with make_worker(trace_url_template="https://traces.example/{trace_id}") as worker:
+        loaded = await worker.executor._loader.load(await world.claim(turn.turn_id))
+        outcome = await run_turn(loaded.request, clients=clients)
+    await clients.close()
+    assert outcome.gathered_context["trace_url"] == f"https://traces.example/{trace_of(session.session_id)}"
+    assert "trace_url" not in str(outcome.checkpoint)

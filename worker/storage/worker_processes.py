@@ -35,6 +35,9 @@ _KEEP_ALIVE = text("""
     INSERT INTO worker_processes (name, concurrency, seen_at) VALUES (:name, :concurrency, now())
     ON CONFLICT (name) DO UPDATE SET concurrency = excluded.concurrency, seen_at = excluded.seen_at
 """)
+_LIVING = text(f"""
+    SELECT count(*) FROM worker_processes WHERE seen_at > now() - interval '{_SEEN_SECONDS} seconds'
+""")
 _SIGN_OFF = text("DELETE FROM worker_processes WHERE name = :name")
 _FORGET_SILENT = text("""
     DELETE FROM worker_processes WHERE name IN (
@@ -46,6 +49,11 @@ _FORGET_SILENT = text("""
 async def keep_alive(connection: AsyncConnection, *, name: str, concurrency: int) -> None:
     """Note that this worker process lives, and how many turns it runs at once."""
     await connection.execute(_KEEP_ALIVE, {"name": name, "concurrency": concurrency})
+
+
+async def living_workers(connection: AsyncConnection) -> int:
+    """How many worker processes live."""
+    return int(await connection.scalar(_LIVING) or 0)
 
 
 async def sign_off(connection: AsyncConnection, *, name: str) -> None:

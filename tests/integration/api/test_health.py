@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from api_stub.app import create_app
 from tests.api import Bell, out_of_order, serving, tenant
+from tests.proxy import CuttingProxy
 from worker.embedded.redis import EmbeddedRedis
 from worker.settings import Settings
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 async def test_a_process_whose_servers_are_up_is_alive_and_ready(api: Tenant) -> None:
+    await a_worker_lives(api)
     del api.http.headers["Authorization"]
     assert await api.get("/healthz") == {"status": "alive"}
     assert await api.get("/readyz") == {
@@ -30,8 +32,34 @@ async def test_a_process_whose_servers_are_up_is_alive_and_ready(api: Tenant) ->
         "dependencies": {
             "postgresql": {"state": "up", "needed": True, "detail": None},
             "redis": {"state": "up", "needed": False, "detail": None},
+            "workers": {"state": "up", "needed": False, "detail": None},
         },
     }
+
+
+async def test_without_a_worker_requests_are_answered_and_it_is_said_that_turns_wait(api: Tenant) -> None:
+    readiness = await api.get("/readyz")
+    assert readiness["status"] == "degraded"
+    assert readiness["dependencies"]["workers"]["state"] == "down"
+    assert "Turns wait." in readiness["dependencies"]["workers"]["detail"]
+
+
+async def test_a_database_that_keeps_the_connection_and_says_nothing_is_told_apart_from_one_that_is_away(
+    settings: Settings, database: Database, database_url: str
+) -> None:
+    async with CuttingProxy(database_url) as proxy:
+        local = settings.model_copy(update={"database_url": SecretStr(proxy.url)})
+        async with serving(local) as server:
+            api = await tenant(database, server.app, None, server.url)
+            async with api.http:
+                await api.get("/readyz")
+                proxy.flowing.clear()
+                readiness = await api.http.get("/readyz")
+                assert readiness.status_code == 503
+                assert int(readiness.headers["Retry-After"]) >= 1
+                assert "gave no answer within 2 s" in readiness.json()["dependencies"]["postgresql"]["detail"]
+                proxy.flowing.set()
+                assert (await api.http.get("/readyz")).status_code == 200
 
 
 async def test_without_postgresql_requests_are_503_with_a_time_to_come_back_and_all_is_well_once_it_is_there_again(
@@ -83,6 +111,7 @@ async def test_the_api_starts_while_everything_is_away_and_says_so(tmp_path: Pat
         assert {name: dependency["state"] for name, dependency in readiness["dependencies"].items()} == {
             "postgresql": "down",
             "redis": "down",
+            "workers": "down",
         }
         assert (await http.get("/v1/sessions", headers={"Authorization": "Bearer twk_x"})).status_code == 503
 
@@ -95,6 +124,7 @@ async def test_without_redis_turns_are_accepted_and_waits_still_end_and_news_flo
         async with serving(local) as server:
             api = await tenant(database, server.app, None, server.url)
             async with api.http:
+                await a_worker_lives(api)
                 session = await api.session()
                 redis.stop()
                 await becomes(api, "degraded")
@@ -104,6 +134,13 @@ async def test_without_redis_turns_are_accepted_and_waits_still_end_and_news_flo
                 assert (await waiting)["status"] == "completed"
                 redis.start()
                 await becomes(api, "ready")
+
+
+async def a_worker_lives(api: Tenant) -> None:
+    """For as long as a test may take."""
+    await api.world.execute(
+        "INSERT INTO worker_processes (name, concurrency, seen_at) VALUES ('w', 10, now() + interval '1 hour')"
+    )
 
 
 async def becomes(api: Tenant, status: str) -> None:

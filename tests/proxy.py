@@ -18,6 +18,7 @@ class CuttingProxy:
         answers_to_lose: So many of the next answers are cut off before their first byte; their requests arrive.
         connections: How many were made through it.
         flowing: While it is not set, bytes are held back: the server is there and says nothing.
+        delay_seconds: How much later everything arrives, in both directions.
     """
 
     def __init__(self, target_url: str) -> None:
@@ -27,6 +28,7 @@ class CuttingProxy:
         self.connections = 0
         self.flowing = asyncio.Event()
         self.flowing.set()
+        self.delay_seconds = 0.0
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
@@ -65,6 +67,8 @@ class CuttingProxy:
                     self.answers_to_lose -= 1
                     break
                 await self.flowing.wait()
+                if self.delay_seconds:
+                    await asyncio.sleep(self.delay_seconds)
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

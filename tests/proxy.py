@@ -18,7 +18,7 @@ class CuttingProxy:
         answers_to_lose: So many of the next answers are cut off before their first byte; their requests arrive.
         connections: How many were made through it.
         flowing: While it is not set, bytes are held back: the server is there and says nothing.
-        delay_seconds: How much later everything arrives, in both directions.
+        delay_seconds: How long whatever is sent stands still on its way.
     """
 
     def __init__(self, target_url: str) -> None:
@@ -51,7 +51,11 @@ class CuttingProxy:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        server_reader, server_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        try:
+            server_reader, server_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        except OSError:  # the server is away, and so is the proxy
+            writer.transport.abort()
+            return
         self._open |= {writer, server_writer}
         try:
             await asyncio.gather(

@@ -15,7 +15,7 @@ from api_stub.problems import RETRY_AFTER_SECONDS
 from api_stub.services import Shared
 from worker.errors import TurnWorkerError
 from worker.storage.views import applied_revision
-from worker.storage.worker_processes import living_workers
+from worker.storage.worker_processes import SEEN_SECONDS, living_workers
 
 if TYPE_CHECKING:
     from api_stub.services import Services
@@ -93,4 +93,5 @@ async def _state_of_database(services: Services) -> _Found:
             workers = await living_workers(connection)
     except TurnWorkerError:
         return _Found("PostgreSQL cannot be reached.")
-    return _Found(None, None if workers else "No worker process has said for 10 s that it lives. Turns wait.")
+    silence = f"No worker process has said for {SEEN_SECONDS} s that it lives. Turns wait."
+    return _Found(None, None if workers else silence)

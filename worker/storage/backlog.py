@@ -125,12 +125,12 @@ _CHOOSE = text(f"""
 _SPARE_CANDIDATES = 8
 
 _FORGET_RINGS = text("""
-    UPDATE turns SET rung_at = NULL, waiting = true
+    UPDATE turns SET rung_at = NULL, waiting = (turns.status = 'pending')
     FROM (
         SELECT turns.id FROM turns
         JOIN unnest(CAST(:organization_ids AS uuid[]), CAST(:turn_ids AS uuid[])) AS rung (organization_id, turn_id)
           ON turns.organization_id = rung.organization_id AND turns.id = rung.turn_id
-        WHERE turns.status = 'pending'
+        WHERE turns.status IN ('pending', 'running')
         ORDER BY turns.id
         FOR UPDATE OF turns SKIP LOCKED
     ) AS unlocked
@@ -158,7 +158,8 @@ async def choose_turns(
 
 
 async def forget_rings(connection: AsyncConnection, turns: Sequence[tuple[UUID, UUID]]) -> None:
-    """Put turns, given as (organization id, turn id), back into the backlog, because ringing for them failed.
+    """Note that nobody was rung for these turns, given as (organization id, turn id): they are back in the backlog, or, if
+    they run and their worker was lost, found by the next sweep.
 
     One that somebody else has locked is left as it is: whoever changes a turn knows of it.
     """

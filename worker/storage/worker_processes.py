@@ -9,14 +9,17 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-_SEEN_SECONDS: Final = 10
+SEEN_SECONDS: Final = 15
+"""A process that has not said for so long that it lives is not counted. It says so each second or, while Redis does not
+answer, after that has timed out."""
+
 _UNKNOWN_CAPACITY: Final = 100
 
 CAPACITY: Final = f"""
     coalesce(
         (
             SELECT sum(worker_processes.concurrency) FROM worker_processes
-            WHERE worker_processes.seen_at > now() - interval '{_SEEN_SECONDS} seconds'
+            WHERE worker_processes.seen_at > now() - interval '{SEEN_SECONDS} seconds'
         ),
         {_UNKNOWN_CAPACITY}
     )
@@ -36,7 +39,7 @@ _KEEP_ALIVE = text("""
     ON CONFLICT (name) DO UPDATE SET concurrency = excluded.concurrency, seen_at = excluded.seen_at
 """)
 _LIVING = text(f"""
-    SELECT count(*) FROM worker_processes WHERE seen_at > now() - interval '{_SEEN_SECONDS} seconds'
+    SELECT count(*) FROM worker_processes WHERE seen_at > now() - interval '{SEEN_SECONDS} seconds'
 """)
 _SIGN_OFF = text("DELETE FROM worker_processes WHERE name = :name")
 _FORGET_SILENT = text("""

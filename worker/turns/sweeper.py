@@ -51,6 +51,7 @@ class Sweeper:
         self._worker_name = worker_name
         self._sessions = SessionKeeper(database, dispatch, batch=settings.sweep_batch)
         self._stopping = asyncio.Event()
+        self._purging: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Sweep at the configured interval until `stop` is called."""
@@ -63,12 +64,13 @@ class Sweeper:
                 await self.sweep()
                 if loop.time() - last_purge >= _PURGE_INTERVAL_SECONDS:
                     last_purge = loop.time()
-                    await self._purge()
+                    self._start_purging()
             except TurnWorkerError as error:
                 log.warning(names.SWEEP_FAILED, error=str(error))
             except Exception:  # the net stays up, whatever falls into it
                 log.exception(names.SWEEP_FAILED)
             await self._pause(next_due)
+        await self._stop_purging()
         await self._sign_off()
 
     def stop(self) -> None:
@@ -97,6 +99,24 @@ class Sweeper:
             except TurnWorkerError:
                 await self._forget_rings(turns)
                 raise
+
+    def _start_purging(self) -> None:
+        # It may take long, the first time that an organization limits what it keeps; turns must not wait for it.
+        if self._purging is None or self._purging.done():
+            self._purging = asyncio.get_running_loop().create_task(self._purge_until_done())
+
+    async def _stop_purging(self) -> None:
+        if self._purging is not None:
+            self._purging.cancel()
+            await asyncio.wait({self._purging})
+
+    async def _purge_until_done(self) -> None:
+        try:
+            await self._purge()
+        except TurnWorkerError as error:
+            log.warning(names.SWEEP_FAILED, error=str(error))
+        except Exception:  # as for the sweep itself
+            log.exception(names.SWEEP_FAILED)
 
     async def _announce(self) -> None:
         if self._worker_name is not None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 
 from worker.channel.publisher import ChannelUnavailable, Publisher
 from worker.queue.doorbell import BrokerUnavailable, CeleryDoorbell
@@ -90,3 +91,15 @@ async def test_sweeping_goes_on_after_a_sweep_that_failed_and_ends_when_told(
     await worker.doorbell.wait_for(worker.reference(turn.turn_id))
     sweeper.stop()
     await asyncio.wait_for(running, 10)
+
+
+async def test_erasing_what_has_grown_old_holds_up_no_sweep_and_ends_with_the_sweeper(
+    world: World, worker: Worker, sweeper: Sweeper
+) -> None:
+    async with world.database.transaction() as connection:
+        await connection.execute(text("LOCK TABLE idempotency_keys IN EXCLUSIVE MODE"))
+        running = asyncio.create_task(sweeper.run())
+        turn = await world.enqueue((await world.session()).session_id)
+        await worker.doorbell.wait_for(worker.reference(turn.turn_id))
+        sweeper.stop()
+        await asyncio.wait_for(running, 20)

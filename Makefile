@@ -69,6 +69,13 @@ tests: $(INSTALLED) $(LOCAL_LLM)  ## Run the tests with branch coverage, without
 .PHONY: test
 test: lint types tests  ## Lint, check types and run every test.
 
+MINUTES ?= 3
+SEED ?=
+
+.PHONY: chaos
+chaos: $(INSTALLED)  ## Attack the whole real system for MINUTES=3 and judge what it made of it; SEED=N repeats the faults.
+	@$(BIN)/python -m tests.chaos.harness --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: $(INSTALLED)  ## Measure, print a table and write benchmarks.json.
 	@$(BIN)/python -m tests.benchmarks

@@ -73,7 +73,8 @@ class System:
 
     def __enter__(self) -> Self:
         with ExitStack() as resources:
-            resources.enter_context(self.redis)
+            if not self.redis.is_running:
+                resources.enter_context(self.redis)
             resources.enter_context(self.llm)
             resources.callback(self._dispose)
             self.heal()

@@ -28,6 +28,9 @@ RECORDING_MISSING = "recording_missing"
 TOOLS_UNAVAILABLE = "tools_unavailable"
 """A server could not be asked for its tools, or lacks some that a node names. Payload: `server`, `message`."""
 
+RETRIEVAL_DEGRADED = "retrieval_degraded"
+"""The knowledge base was searched by words alone, because there was no vector of the question. Payload: `reason`."""
+
 VARIABLES_EXTRACTED = "variables_extracted"
 """A node was left, or the session ends on it, and the model was asked for its variables. Payload: `node_id`, `node_name`,
 `variables` (what it knew, by name), `unknown` (names) and `rejected` (`name`, `value` as JSON text, `reason`)."""
@@ -135,6 +138,11 @@ def reply_stopped_early(created_at: datetime, *, reason: str, detail: str | None
 def recording_missing(created_at: datetime, *, recording_id: str) -> TurnEvent:
     """There is no such recording."""
     return TurnEvent(RECORDING_MISSING, created_at, {"recording_id": recording_id})
+
+
+def retrieval_degraded(created_at: datetime, *, reason: str) -> TurnEvent:
+    """The knowledge base was searched, and not as well as it could have been."""
+    return TurnEvent(RETRIEVAL_DEGRADED, created_at, {"reason": reason})
 
 
 def tools_unavailable(created_at: datetime, *, server: str, message: str) -> TurnEvent:

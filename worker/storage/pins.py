@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from worker.storage.documents import existing_documents
 from worker.storage.tools import usable_tools
+from worker.workflow.document_use import document_problems, used_documents
 from worker.workflow.problem import InvalidWorkflow
 from worker.workflow.tool_definition import InvalidTool, load_tool
 from worker.workflow.tool_use import tool_problems, tool_uses
@@ -21,17 +23,23 @@ if TYPE_CHECKING:
 async def pin_tools(
     connection: AsyncConnection, *, organization_id: UUID, definition: WorkflowDefinition
 ) -> dict[str, int]:
-    """The newest version of each tool that the definition uses, by the tool's id. Without tools there is no query.
+    """The newest version of each tool that the definition uses, by the tool's id. Documents have no versions, but must exist.
+
+    Without tools there is no query for tools, and without documents none for documents.
 
     Raises:
-        InvalidWorkflow: when it cannot use a tool it mentions; carries every problem at once.
+        InvalidWorkflow: when it cannot use a tool or a document it mentions; carries every problem at once.
     """
+    document_ids = used_documents(definition)
+    existing: set[UUID] = set()
+    if document_ids:
+        existing = await existing_documents(connection, organization_id=organization_id, document_ids=document_ids)
     tool_ids = {use.tool_id for use in tool_uses(definition) if use.tool_id is not None}
     found = await usable_tools(connection, organization_id=organization_id, tool_ids=tool_ids) if tool_ids else {}
     readable = {}
     for id_, tool in found.items():
         with suppress(InvalidTool):  # stored by a later release; this one cannot run it
             readable[id_] = load_tool(tool.definition)
-    if problems := tool_problems(definition, readable):
+    if problems := [*tool_problems(definition, readable), *document_problems(definition, existing)]:
         raise InvalidWorkflow(tuple(problems))
     return {str(id_): found[id_].version for id_ in sorted(found)}

@@ -78,6 +78,8 @@ _INSERT = insert(recordings).on_conflict_do_nothing().returning(*_COLUMNS)
 _ONE = (recordings.c.organization_id == bindparam("organization_id"), recordings.c.id == bindparam("id"))
 _GET = select(*_COLUMNS).where(*_ONE)
 _DELETE = delete(recordings).where(*_ONE).returning(recordings.c.id)
+_TRANSCRIPT = select(recordings.c.transcript).where(*_ONE)
+_ANY = select(select(recordings.c.id).where(recordings.c.organization_id == bindparam("organization_id")).exists())
 _LIST = (
     select(*_COLUMNS)
     .where(recordings.c.organization_id == bindparam("organization_id"), recordings.c.id > bindparam("after"))
@@ -125,6 +127,18 @@ async def get_recording(connection: AsyncConnection, *, organization_id: UUID, r
     if row is None:
         raise RecordingNotFound(recording_id)
     return Recording(*row)
+
+
+async def find_transcript(connection: AsyncConnection, *, organization_id: UUID, recording_id: str) -> str | None:
+    """What is said in a recording; None when the organization has none of that id."""
+    values = {"organization_id": organization_id, "id": recording_id}
+    transcript: str | None = await connection.scalar(_TRANSCRIPT, values)
+    return transcript
+
+
+async def has_recordings(connection: AsyncConnection, *, organization_id: UUID) -> bool:
+    """Whether the organization has any recording."""
+    return bool(await connection.scalar(_ANY, {"organization_id": organization_id}))
 
 
 async def delete_recording(connection: AsyncConnection, *, organization_id: UUID, recording_id: str) -> None:

@@ -20,7 +20,7 @@ _ACCENTS: Final = re.compile("[\u0300-\u036f]")
 
 def searchable(text: str, language: str) -> str:
     """Prepare a text of a language. Accents are left where a language's own rules know what to do with them."""
-    text = unicodedata.normalize("NFKC", text).lower()
+    text = unicodedata.normalize("NFKC", text.replace("\0", " ").encode("utf-8", "replace").decode()).lower()
     if language == SIMPLE:
         text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", text)))
     return _CHARACTERS.sub(r" \1 ", _PUNCTUATION.sub(" ", text))

@@ -11,6 +11,7 @@ import structlog
 from worker.storage.definitions import get_definition
 from worker.storage.tools import pinned_tools
 from worker.telemetry import names
+from worker.workflow.document_use import used_documents
 from worker.workflow.graph import WorkflowGraph
 from worker.workflow.tool_definition import InvalidTool, load_tool
 from worker.workflow.tool_use import tool_uses
@@ -35,7 +36,7 @@ class KnownDefinition:
 
     Attributes:
         graph: Its graph, indexed.
-        uses_tools: Whether any node mentions a tool.
+        uses_tools: Whether any node mentions a tool or a document.
         tools: The tools it pins, by id, each in its pinned version.
     """
 
@@ -80,7 +81,7 @@ class KnownDefinitions:
         return KnownDefinition(
             definition=definition,
             graph=WorkflowGraph(definition),
-            uses_tools=bool(tool_uses(definition)),
+            uses_tools=bool(tool_uses(definition) or used_documents(definition)),
             tools=usable(tools.values()),
         )
 

@@ -349,6 +349,7 @@ class TurnExecutor:
                 loaded.request,
                 clients=self._clients,
                 usage_ledger=self._usage.of(claimed.attempt),
+                recordings=loaded.recordings,
                 journal=running.journal,
                 text_sink=running.text,
                 tools=loaded.tools,

@@ -10,6 +10,8 @@ from worker.conversation.user_message import UserMessage
 from worker.engine.journal import read_step
 from worker.engine.request import TurnRequest
 from worker.engine.tools.mcp import McpServers, McpTurn
+from worker.knowledge.embeddings import Embedder
+from worker.knowledge.search import KnowledgeBase
 from worker.storage.branch import base_checkpoint, load_branch
 from worker.storage.journal import read_steps
 from worker.storage.secrets import Vault
@@ -17,6 +19,7 @@ from worker.telemetry.tracing import trace_url
 from worker.turns.definitions import KnownDefinitions
 from worker.turns.model import ModelResolver
 from worker.turns.node_tools import TurnTools
+from worker.turns.recordings import StoredRecordings
 from worker.turns.web import OrganizationWeb, allowed_hosts
 
 if TYPE_CHECKING:
@@ -37,12 +40,14 @@ class LoadedTurn:
 
     Attributes:
         steps: What earlier attempts did, from which this one goes on.
+        recordings: Knows the recordings of its organization.
         tools: Knows the tools of its nodes; None if none of them carries any. Close them when the turn is over.
     """
 
     claimed: ClaimedTurn
     request: TurnRequest
     steps: Sequence[Step]
+    recordings: StoredRecordings
     tools: TurnTools | None = None
 
 
@@ -58,10 +63,14 @@ class TurnLoader:
         self._trace_url_template = settings.trace_url_template
         self._max_provider_failures = settings.max_provider_failures
         self._definitions = KnownDefinitions(database)
+        self._embedder = Embedder.of(settings)
+        self._knowledge_base = KnowledgeBase(database, self._embedder)
 
     async def close(self) -> None:
         """Stop what goes on behind the turns. Call it when nothing runs any more."""
         await self._mcp_servers.close()
+        if self._embedder is not None:
+            await self._embedder.close()
 
     async def load(self, claimed: ClaimedTurn) -> LoadedTurn:
         """Read what the turn goes on from.
@@ -81,6 +90,7 @@ class TurnLoader:
             definition=known.definition,
             allowed_hosts=allowed,
         )
+        recordings = StoredRecordings(self._database, attempt.organization_id)
         return LoadedTurn(
             claimed,
             TurnRequest(
@@ -101,7 +111,8 @@ class TurnLoader:
                 time_limit_seconds=min(self._time_limit_seconds, claimed.seconds_to_deadline),
             ),
             steps=await self._steps(attempt) if attempt.attempt > 1 else (),
-            tools=self._tools(claimed, known, allowed),
+            recordings=recordings,
+            tools=self._tools(claimed, known, allowed, recordings),
         )
 
     async def _steps(self, attempt: Attempt) -> list[Step]:
@@ -109,7 +120,9 @@ class TurnLoader:
             written = await read_steps(connection, organization_id=attempt.organization_id, turn_id=attempt.turn_id)
         return [read_step(step) for step in written]
 
-    def _tools(self, claimed: ClaimedTurn, known: KnownDefinition, allowed: AllowedHosts) -> TurnTools | None:
+    def _tools(
+        self, claimed: ClaimedTurn, known: KnownDefinition, allowed: AllowedHosts, recordings: StoredRecordings
+    ) -> TurnTools | None:
         if not known.uses_tools:
             return None
         organization_id = claimed.attempt.organization_id
@@ -120,6 +133,8 @@ class TurnLoader:
             database=self._database,
             web=web,
             mcp=McpTurn(self._mcp_servers, web),
+            recordings=recordings,
+            documents=self._knowledge_base.of(organization_id),
         )
 
     def _trace_template(self, organization_settings: Mapping[str, Any]) -> str | None:

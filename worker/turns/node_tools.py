@@ -10,11 +10,13 @@ from worker.engine.tools.calculator import calculator_tool
 from worker.engine.tools.current_time import current_time_tool
 from worker.engine.tools.ending import end_conversation_tool, hand_over_tool
 from worker.engine.tools.http_request import http_request_tool
+from worker.engine.tools.knowledge_base import knowledge_base_tool
 from worker.engine.tools.speech import speaking
 from worker.engine.turn import utc_now
 from worker.storage.tools import newest_tools
 from worker.turns.definitions import usable
 from worker.workflow.definition import ToolNodeData
+from worker.workflow.document_use import document_ids
 from worker.workflow.tool_definition import (
     CalculatorDefinition,
     CurrentTimeDefinition,
@@ -23,6 +25,7 @@ from worker.workflow.tool_definition import (
     HttpRequestDefinition,
     McpServerDefinition,
 )
+from worker.workflow.tool_use import KNOWLEDGE_BASE_TOOL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from worker.conversation.event import TurnEvent
     from worker.engine.recordings import Recordings
+    from worker.engine.tools.knowledge_base import Documents
     from worker.engine.tools.mcp import McpTurn
     from worker.engine.tools.tool import Tool
     from worker.engine.web.access import WebAccess
@@ -60,6 +64,7 @@ class TurnTools:
         web: How HTTP requests reach the web. A credential is looked up when a request is made, not before.
         mcp: The MCP servers as this turn uses them.
         recordings: The organization's recordings; None for none.
+        documents: The organization's documents; None for none.
     """
 
     organization_id: UUID
@@ -68,6 +73,7 @@ class TurnTools:
     web: WebAccess
     mcp: McpTurn
     recordings: Recordings | None = None
+    documents: Documents | None = None
     clock: Callable[[], datetime] = utc_now
 
     async def of(self, node: ConversationNode, report: Callable[[TurnEvent], None]) -> Sequence[Tool]:
@@ -80,7 +86,7 @@ class TurnTools:
         Raises:
             DatabaseUnavailable: when newest versions could not be read.
         """
-        if not isinstance(node.data, ToolNodeData) or not node.data.tool_uuids:
+        if not isinstance(node.data, ToolNodeData):
             return ()
         tools: dict[str, Tool] = {}
         only = {_uuid(written): offered for written, offered in node.data.mcp_tool_filters.items()}
@@ -91,6 +97,8 @@ class TurnTools:
                 offered = [self._tool(definition)]
             for tool in offered:
                 tools.setdefault(tool.name, tool)
+        if self.documents is not None and (searched := document_ids(node.data)):
+            tools[KNOWLEDGE_BASE_TOOL] = knowledge_base_tool(self.documents, searched)
         return tuple(tools.values())
 
     async def close(self) -> None:
@@ -100,7 +108,7 @@ class TurnTools:
     async def _definitions(self, data: ToolNodeData) -> list[tuple[UUID, ToolDefinition]]:
         ids = [id_ for written in data.tool_uuids if (id_ := _uuid(written))]
         tools: Mapping[UUID, ToolDefinition] = self.known.tools
-        if self.known.follows_tools:
+        if ids and self.known.follows_tools:
             async with self.database.statement() as connection:
                 newest = await newest_tools(connection, organization_id=self.organization_id, tool_ids=ids)
             tools = {**tools, **usable(newest.values())}

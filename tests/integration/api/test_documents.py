@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.pdf import pdf
+from tests.world import definition
 from worker.channel.document_envelope import DOCUMENT_READY, DocumentEnvelope
 from worker.channel.publisher import Publisher
 from worker.storage.ingestions import Ingestion, begin_chunks, claim_document, finish_document
@@ -161,3 +162,15 @@ async def test_a_document_that_is_too_large_is_refused(api: Tenant, excess: int)
 async def test_waiting_for_an_unknown_document_is_a_404_at_once(api: Tenant) -> None:
     missing = await api.http.get(f"{DOCUMENTS}/{uuid4()}", params={"wait": 30})
     assert missing.status_code == 404
+
+
+async def test_a_definition_may_name_only_documents_that_the_organization_has(api: Tenant, other: Tenant) -> None:
+    ours, theirs = (await upload(api)).json()["id"], (await upload(other)).json()["id"]
+    document = definition()
+    document["graph"]["nodes"][0]["data"]["document_uuids"] = [ours, theirs, "nonsense"]
+    refused = await api.http.post("/v1/workflows", json={"name": "Desk", "definition": document})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_workflow")
+    places = [(error["id"], error["field"]) for error in refused.json()["errors"]]
+    assert places == [("start", "data.document_uuids.1"), ("start", "data.document_uuids.2")]
+    document["graph"]["nodes"][0]["data"]["document_uuids"] = [ours]
+    await api.made(api.http.post("/v1/workflows", json={"name": "Desk", "definition": document}))

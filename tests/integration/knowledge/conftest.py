@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis.asyncio
+from pydantic import SecretStr
 
 from worker.channel.publisher import Publisher
+from worker.embedded.scripted_llm import ScriptedLLM
+from worker.knowledge.embeddings import Embedder
 from worker.knowledge.ingestion import IngestionWorker
 from worker.settings import Settings
 from worker.storage import documents as storage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from uuid import UUID
 
     from tests.world import World
-    from worker.knowledge.embeddings import Embedder
     from worker.storage.database import Database
 
 
@@ -46,10 +48,10 @@ class Library:
             )
         return document.id
 
-    async def read(self, content: bytes | str, **values: Any) -> UUID:
+    async def read(self, content: bytes | str, *, embedder: Embedder | None = None, **values: Any) -> UUID:
         """A document that was read."""
         document_id = await self.upload(content, **values)
-        async with self.worker() as worker:
+        async with self.worker(embedder) as worker:
             assert (await worker.ingest(self.reference(document_id))).value == "ready"
         return document_id
 
@@ -82,6 +84,32 @@ class Library:
         finally:
             await worker.drain()
             await publisher.close()
+
+
+@pytest.fixture
+def embeddings() -> Iterator[ScriptedLLM]:
+    """A service that makes vectors."""
+    with ScriptedLLM() as server:
+        yield server
+
+
+@pytest.fixture
+async def embedder(embeddings: ScriptedLLM) -> AsyncIterator[Embedder]:
+    """What asks that service, through the real SDK."""
+    embedder = Embedder.of(embeddings_settings(embeddings))
+    assert embedder is not None
+    yield embedder
+    await embedder.close()
+
+
+def embeddings_settings(embeddings: ScriptedLLM, **changes: Any) -> Settings:
+    """Settings that name that service."""
+    return Settings(
+        embeddings_model="words-1",
+        embeddings_base_url=f"{embeddings.base_url}/v1",
+        embeddings_api_key=SecretStr("sk-embeddings"),
+        **changes,
+    )
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ import pytest
 
 from tests.pdf import pdf
 from tests.world import World
+from worker.embedded.scripted_llm import Script
+from worker.embedded.scripted_llm.embeddings_api import DIMENSIONS
 from worker.knowledge.ingestion import BATCH_CHUNKS
 from worker.storage import documents as storage
 from worker.storage.ingestions import (
@@ -23,7 +25,11 @@ from worker.storage.ingestions import (
 )
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tests.integration.knowledge.conftest import Library
+    from worker.embedded.scripted_llm import ScriptedLLM
+    from worker.knowledge.embeddings import Embedder
 
 SENTENCE = "The practice opens at nine in the morning on every working day. "
 LONG = "\n\n".join(f"# Topic {number}\n\n{SENTENCE * 9}" for number in range(BATCH_CHUNKS + 10))
@@ -158,6 +164,89 @@ async def test_a_document_that_loses_its_workers_again_and_again_fails(library: 
     assert failed.error.code == "worker_lost"
 
 
+async def test_a_document_deleted_while_it_is_read_is_gone(
+    library: Library, embedder: Embedder, embeddings: ScriptedLLM
+) -> None:
+    embeddings.set_script(Script.model_validate({"rules": [{"reply": [], "hold": "here"}]}))
+    document_id = await library.upload(LONG)
+    async with library.worker(embedder) as worker:
+        reading = asyncio.create_task(worker.ingest(library.reference(document_id)))
+        await embeddings.wait_for_request(lambda _: True)
+        async with library.database.statement() as connection:
+            await storage.delete_document(
+                connection, organization_id=library.world.organization_id, document_id=document_id
+            )
+        embeddings.release("here")
+        assert (await reading).value == "lost"
+    assert await library.world.rows("SELECT 1 FROM chunks") == []
+
+
+async def test_a_worker_that_ends_gives_its_document_back_and_that_counts_for_nothing(
+    library: Library, embedder: Embedder, embeddings: ScriptedLLM
+) -> None:
+    rules = [{"reply": [], "times": 1}, {"reply": [], "times": 1, "hold": "here"}]
+    embeddings.set_script(Script.model_validate({"rules": rules}))
+    document_id = await library.upload(LONG)
+    async with library.worker(embedder) as worker:
+        reading = asyncio.create_task(worker.ingest(library.reference(document_id)))
+        await embeddings.wait_for_request(lambda _: True, count=2)
+        worker.give_back()
+        assert (await reading).value == "given back"
+    (row,) = await library.world.rows("SELECT status, failures, worker_losses, chunks_done FROM documents")
+    assert tuple(row) == ("pending", 0, 0, BATCH_CHUNKS)
+    async with library.worker(embedder) as worker:
+        assert (await worker.ingest(library.reference(document_id))).value == "ready"
+    # What was stored was not embedded again.
+    assert [len(request.body["input"]) for request in embeddings.requests] == [BATCH_CHUNKS, 10, 10]
+
+
+async def test_a_lease_is_renewed_for_as_long_as_it_takes(
+    library: Library, embedder: Embedder, embeddings: ScriptedLLM
+) -> None:
+    embeddings.set_script(Script.model_validate({"rules": [{"reply": [], "hold": "here"}]}))
+    document_id = await library.upload("# Hours")
+    async with library.worker(embedder) as worker:
+        reading = asyncio.create_task(worker.ingest(library.reference(document_id)))
+        await embeddings.wait_for_request(lambda _: True)
+        await expire(library)
+        await _status(library, document_id, "processing", renewed=True)
+        embeddings.release("here")
+        assert (await reading).value == "ready"
+
+
+async def test_embeddings_that_are_away_for_a_while_delay_a_document(
+    library: Library, embedder: Embedder, embeddings: ScriptedLLM
+) -> None:
+    embeddings.set_script(
+        Script.model_validate({"rules": [{"times": 4, "error": {"status": 503, "retry_after": 0.001}}]})
+    )
+    document_id = await library.upload("# Hours")
+    async with library.worker(embedder) as worker:
+        assert (await worker.ingest(library.reference(document_id))).value == "retrying"
+        waiting = await library.document(document_id)
+        assert (waiting.status, waiting.error and waiting.error.code) == ("pending", "embeddings_unavailable")
+        worker.start()
+        await _status(library, document_id, "ready")
+    (chunk,) = await library.world.rows("SELECT embedding_model, cardinality(embedding) AS length FROM chunks")
+    assert (chunk.embedding_model, chunk.length) == ("words-1", DIMENSIONS)
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "embeddings_failed"), (503, "embeddings_unavailable")])
+async def test_a_document_without_embeddings_is_ready_all_the_same_and_says_what_it_lacks(
+    library: Library, embedder: Embedder, embeddings: ScriptedLLM, status: int, code: str
+) -> None:
+    embeddings.set_script(Script.model_validate({"rules": [{"error": {"status": status, "retry_after": 0.001}}]}))
+    document_id = await library.upload("# Hours")
+    async with library.worker(embedder, max_provider_failures=1) as worker:
+        assert (await worker.ingest(library.reference(document_id))).value == "ready"
+    document = await library.document(document_id)
+    assert document.error is not None
+    assert document.error.code == code
+    assert "searched by its words alone" in document.error.message
+    assert "sk-embeddings" not in document.error.message
+    assert await library.texts(document_id) == ["# Hours"]
+
+
 async def test_a_document_nobody_rang_for_is_found(library: Library) -> None:
     document_id = await library.upload("# Hours\n\nNine.")
     async with library.worker(sweep_after_seconds=0.001, sweep_interval_seconds=0.01) as worker:
@@ -187,11 +276,13 @@ async def test_the_many_documents_of_one_organization_do_not_hold_up_the_one_of_
     assert second.ingestion.document_id == waiting.id
 
 
-async def _status(library: Library, document_id: Any, status: str, **fields: Any) -> None:
+async def _status(library: Library, document_id: UUID, status: str, *, renewed: bool = False) -> None:
     """Until the document is so; asked again whenever there is a moment, because the database tells nobody."""
     async with asyncio.timeout(20):
         while True:
-            document = await library.document(document_id)
-            if document.status == status and all(getattr(document, name) == value for name, value in fields.items()):
+            (row,) = await library.world.rows(
+                "SELECT status, lease_expires_at > now() AS held FROM documents WHERE id = :id", id=document_id
+            )
+            if row.status == status and (row.held or not renewed):
                 return
             await asyncio.sleep(0)

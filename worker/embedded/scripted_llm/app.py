@@ -16,6 +16,7 @@ from aiohttp import web
 from worker.embedded.scripted_llm.answer import Play, compose
 from worker.embedded.scripted_llm.anthropic_api import AnthropicApi
 from worker.embedded.scripted_llm.control import control_routes
+from worker.embedded.scripted_llm.embeddings_api import EmbeddingsApi
 from worker.embedded.scripted_llm.errors import ApiError
 from worker.embedded.scripted_llm.openai_api import OpenAIApi
 from worker.embedded.scripted_llm.recorder import RecordedRequest
@@ -59,6 +60,7 @@ class ScriptedApp:
                 web.post("/v1/messages", partial(self._serve, AnthropicApi())),
                 web.post("/v1/messages/count_tokens", self._count_tokens),
                 web.post("/v1/chat/completions", partial(self._serve, OpenAIApi())),
+                web.post("/v1/embeddings", partial(self._serve, EmbeddingsApi())),
                 *control_routes(self, self._recorder),
                 web.route("*", "/{path:.*}", _not_found),
             ]

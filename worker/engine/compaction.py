@@ -68,7 +68,7 @@ class Compaction:
         before = _size([message for message in older if message not in shown])
         if before < MIN_CHARACTERS:
             return None
-        question = SideQuestion(_PURPOSE, SUMMARY_INSTRUCTIONS, normalized_history(older))
+        question = SideQuestion(_PURPOSE, SUMMARY_INSTRUCTIONS, normalized_history(older), kept_as="compaction")
         try:
             summary = await self._questions.ask(question)
         except TurnFailed as failure:

@@ -95,6 +95,7 @@ class Extraction:
                 purpose=f"the extraction of variables on {node.name}",
                 instructions=EXTRACTION_INSTRUCTIONS,
                 text="\n\n".join(part for part in parts if part),
+                kept_as="extraction",
             )
         )
         return read_values(answer, variables)

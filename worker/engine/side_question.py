@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from worker.engine.failures import LLMReplyEmpty, LLMTimeout, TransientFailure
+from worker.engine.llm.calls import asking_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,11 +40,13 @@ class SideQuestion:
         purpose: What it is asked for, as the turn's ledger of what is outstanding names it.
         instructions: The system prompt.
         text: What the question is about.
+        kept_as: What the ledger of usage calls its purpose.
     """
 
     purpose: str
     instructions: str
     text: str
+    kept_as: str
 
 
 class SideQuestions:
@@ -76,7 +79,8 @@ class SideQuestions:
         self._outstanding.begin(question.purpose)
         try:
             async with limit:
-                return await self._answer(question)
+                with asking_for(question.kept_as):
+                    return await self._answer(question)
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from api_stub.client import (
 )
 from tests.proxy import CuttingProxy
 from tests.world import definition
+from worker.storage.usage import UsageEntry, record_usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -156,6 +158,35 @@ async def test_documents_are_uploaded_and_deleted(connect: Callable[..., Client]
     await client.delete_document(document.id)
     with pytest.raises(NotFound, match="document_not_found"):
         await client.get_document(document.id)
+
+
+async def test_usage_is_read_of_a_turn_a_session_and_the_organization(
+    connect: Callable[..., Client], served: Tenant
+) -> None:
+    client = connect()
+    session = await client.create_session(served.world.workflow_id, begins_with="user")
+    turn = await client.enqueue(session.id, "Hi.")
+    entry = UsageEntry(
+        organization_id=served.world.organization_id,
+        turn_id=turn.id,
+        attempt=1,
+        call=1,
+        processor="AnthropicLLMService",
+        model="claude-sonnet-5",
+        prompt_tokens=10,
+        completion_tokens=2,
+        total_tokens=12,
+        cache_read_input_tokens=0,
+        cache_creation_input_tokens=0,
+    )
+    async with served.world.database.statement() as connection:
+        await record_usage(connection, [entry])
+    used = await client.get_turn_usage(turn.id)
+    assert (used.total_tokens, used.cost, used.unpriced_models) == (12, None, ["claude-sonnet-5"])
+    assert used == await client.get_session_usage(session.id)
+    now = datetime.now(UTC)
+    page = await client.get_usage(group_by="model", since=now - timedelta(hours=1), until=now + timedelta(hours=1))
+    assert [(group.key, group.calls) for group in page.data] == [("claude-sonnet-5", 1)]
 
 
 async def test_waiting_ends_as_soon_as_the_turn_does(connect: Callable[..., Client], served: Tenant) -> None:

@@ -202,6 +202,7 @@ async def test_its_tokens_are_counted(talk: Talk) -> None:
 
     assert [call.number for call in talk.ledger.calls] == [1, 2, 3]
     assert talk.ledger.calls[-1].usage.total_tokens == 999
+    assert [call.purpose for call in talk.ledger.calls] == ["conversation", "conversation", "compaction"]
     (used,) = outcome.usage.llm.values()
     assert used.total_tokens == sum(call.usage.total_tokens for call in talk.ledger.calls)
 

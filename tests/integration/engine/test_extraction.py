@@ -315,6 +315,7 @@ async def test_its_tokens_are_counted_under_a_number_of_their_own(talk: Talk, *,
     outcome = await talk.turn("Monday")
 
     numbers = [call.number for call in talk.ledger.calls]
+    assert "extraction" in {call.purpose for call in talk.ledger.calls}
     assert numbers == list(range(1, len(numbers) + 1))
     (used,) = outcome.usage.llm.values()
     assert used.total_tokens == sum(call.usage.total_tokens for call in talk.ledger.calls)

@@ -11,6 +11,8 @@ makes the call with the provider's SDK, hands the events on, and keeps the reply
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -27,9 +29,21 @@ if TYPE_CHECKING:
 
 CONVERSATION: Final = "conversation"
 SIDE_QUESTION: Final = "side_question"
-"""What a call was for, as the ledger of usage keeps it."""
+"""What a call was for, as the ledger of usage keeps it; a side question whose asker says no more."""
+
+_asked_for: ContextVar[str] = ContextVar("asked_for", default=SIDE_QUESTION)
 
 _END: Final = object()
+
+
+@contextmanager
+def asking_for(purpose: str) -> Iterator[None]:
+    """Let the side questions asked inside be kept under this purpose: pipecat's services, in between, hand on none."""
+    marked = _asked_for.set(purpose)
+    try:
+        yield
+    finally:
+        _asked_for.reset(marked)
 
 
 class LLMCalls:
@@ -155,11 +169,12 @@ class LLMCalls:
         Raises:
             TurnFailed: The call failed, or its reply is not whole. Nobody else is told.
         """
-        call = self._observe(request, SIDE_QUESTION)
+        purpose = _asked_for.get()
+        call = self._observe(request, purpose)
         try:
             await self._gate.enter(self._silence_seconds)
             try:
-                reply = await self._answer(send, request, reader, call)
+                reply = await self._answer(send, request, reader, call, purpose)
             except BaseException as error:
                 self._gate.leave(error if isinstance(error, TurnFailed) else None)
                 raise
@@ -176,12 +191,13 @@ class LLMCalls:
         request: Mapping[str, Any],
         reader: ReplyReader,
         call: LLMCallObserved,
+        purpose: str,
     ) -> Reply:
         number = self._next_number()
         replying = False
 
         def ended(_: BaseException | None = None) -> None:
-            self._count(number, reader, call, SIDE_QUESTION, turn_goes_on=True)
+            self._count(number, reader, call, purpose, turn_goes_on=True)
 
         try:
             async with asyncio.timeout(None) as silence:

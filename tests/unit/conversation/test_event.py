@@ -55,6 +55,44 @@ AGENT = AgentNode(id="a", data=ToolNodeData(name="Ask", allow_interrupt=True))
             "execution_error",
             {"code": "turn_timeout", "message": "Too slow."},
         ),
+        (
+            event.reply_stopped_early(NOW, reason="refusal", detail="harm"),
+            "reply_stopped_early",
+            {"reason": "refusal", "detail": "harm"},
+        ),
+        (event.recording_missing(NOW, recording_id="r"), "recording_missing", {"recording_id": "r"}),
+        (
+            event.variables_extracted(
+                NOW,
+                node=AGENT,
+                variables={"day": "Monday"},
+                unknown=["hour"],
+                rejected=[{"name": "persons", "value": '"some"', "reason": "It is not one plain number."}],
+            ),
+            "variables_extracted",
+            {
+                "node_id": "a",
+                "node_name": "Ask",
+                "variables": {"day": "Monday"},
+                "unknown": ["hour"],
+                "rejected": [{"name": "persons", "value": '"some"', "reason": "It is not one plain number."}],
+            },
+        ),
+        (
+            event.variable_extraction_failed(NOW, node=AGENT, code="llm_timeout", message="Too slow."),
+            "variable_extraction_failed",
+            {"node_id": "a", "node_name": "Ask", "code": "llm_timeout", "message": "Too slow."},
+        ),
+        (
+            event.context_compacted(NOW, messages=4, characters_before=5_000, characters_after=300),
+            "context_compacted",
+            {"messages": 4, "characters_before": 5_000, "characters_after": 300},
+        ),
+        (
+            event.context_compaction_failed(NOW, code="llm_timeout", message="Too slow."),
+            "context_compaction_failed",
+            {"code": "llm_timeout", "message": "Too slow."},
+        ),
     ],
 )
 def test_an_event_carries_exactly_the_fields_of_the_contract(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -67,6 +68,30 @@ async def test_erasing_again_finds_nothing_and_other_sessions_are_untouched(api:
     assert (again.status_code, again.json()["code"]) == (404, "session_not_found")
     assert (await api.http.get(f"/v1/sessions/{erased['id']}")).status_code == 404
     assert (await api.get(f"/v1/turns/{turn['id']}"))["status"] == "pending"
+
+
+async def test_a_fork_keeps_the_conversation_when_its_source_is_erased(api: Tenant) -> None:
+    session = await api.session()
+    turn = await api.turn(session["id"])
+    await api.answer(turn, messages=[{"role": "assistant", "content": "Remember me."}])
+    fork = await api.made(api.http.post(f"/v1/sessions/{session['id']}/fork", json={}))
+    assert (await api.http.delete(f"/v1/sessions/{session['id']}")).status_code == 204
+    assert await rows_with(api, "Remember me.") == {"sessions"}
+    claimed = await api.world.claim(UUID((await api.turn(fork["id"]))["id"]))
+    assert claimed.session_checkpoint is not None
+    assert claimed.session_checkpoint["messages"] == [{"role": "assistant", "content": "Remember me."}]
+    assert (await api.http.delete(f"/v1/sessions/{fork['id']}")).status_code == 204
+    assert await rows_with(api, "Remember me.") == set()
+
+
+async def test_a_session_with_retried_and_scheduled_turns_is_erased_like_any_other(api: Tenant) -> None:
+    session = await api.session()
+    turn = await api.turn(session["id"])
+    await api.world.fail(await api.claim(turn))
+    await api.made(api.http.post(f"/v1/turns/{turn['id']}/retry", json={}))
+    await api.turn(session["id"], "Later.", not_before=(datetime.now(UTC) + timedelta(days=1)).isoformat())
+    assert (await api.http.delete(f"/v1/sessions/{session['id']}")).status_code == 204
+    assert await rows_with(api, session["id"]) == set()
 
 
 async def test_another_organization_erases_nothing(api: Tenant, other: Tenant) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _INTERVAL_SECONDS: Final = 10.0
+_PATIENCE_SECONDS: Final = 2.0
 
 
 class QueueWatch:
@@ -26,6 +27,7 @@ class QueueWatch:
     def __init__(self, database: Database, telemetry: Telemetry) -> None:
         self._database = database
         self._metrics = telemetry.metrics
+        self._looking = asyncio.Lock()
 
     async def run(self) -> None:
         """Look every now and then until cancelled; where nobody collects, return at once."""
@@ -38,9 +40,10 @@ class QueueWatch:
         if self._metrics is None:
             return
         try:
-            async with self._database.statement() as connection:
+            # One at a time, however many ask: anyone may ask an API for its metrics.
+            async with asyncio.timeout(_PATIENCE_SECONDS), self._looking, self._database.statement() as connection:
                 depth, age_seconds = await waiting_turns(connection)
-        except TurnWorkerError as error:
+        except (TurnWorkerError, TimeoutError) as error:
             self._metrics.queue_unseen()
             log.debug(names.QUEUE_UNSEEN, error=str(error))
         else:

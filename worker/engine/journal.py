@@ -51,7 +51,6 @@ class Replied:
         number: Its place among the model's replies in this turn.
         heard: How many of the turn's user messages are in the context.
         messages: What came into the context before the reply and with it, the results of earlier calls left out.
-        replaces_context: The messages are the whole context, results included: it was compacted.
         calls: What the model wants, in its order.
         transitions: The ids of those calls that are ways out of the node.
         closing: It is the closing reply of an end node: the model is not asked again.
@@ -64,7 +63,6 @@ class Replied:
     messages: Sequence[dict[str, JsonValue]]
     calls: Sequence[ToolCall]
     transitions: Sequence[str] = ()
-    replaces_context: bool = False
     closing: bool = False
     change: Change = NOTHING
 

@@ -53,13 +53,11 @@ class Recorder:
     def replied(self, calls: Round) -> None:
         """The model replied and called tools."""
         if self._journal is not None:
-            replaced, messages = self._transcript.take_change()
             self._journal.record(
                 Replied(
                     number=calls.number,
                     heard=self._heard,
-                    messages=messages,
-                    replaces_context=replaced,
+                    messages=self._transcript.take_change(),
                     calls=tuple(calls.calls.values()),
                     transitions=calls.transitions,
                     closing=calls.closing,

@@ -73,30 +73,34 @@ def replay(steps: Iterable[Step], *, node_id: str | None, transcript: Transcript
 
 
 def _add_messages(step: Replied, progress: Progress, transcript: Transcript) -> None:
-    if step.replaces_context:
-        transcript.replace(step.messages)
-    else:
-        if progress.round is not None:
-            transcript.add_tool_results(progress.round.ordered_results)
-        for message in step.messages:
-            transcript.add_reply(message)
+    if progress.round is not None:
+        transcript.add_tool_results(progress.round.ordered_results)
+    for message in step.messages:
+        transcript.add_reply(message)
     transcript.take_change()
 
 
 def carry_over(steps: Sequence[Step], now: datetime) -> list[Step]:
     """What a turn takes over from the one it interrupts: the context with finished calls and their results.
 
-    What was said to the user goes with the turn that said it, and so does an end of the session. A call that had no result
-    gets one that says so: its tool was stopped, and is not run again for a user who has gone on.
+    What was said to the user goes with the turn that said it, and so do an end of the session and the number of a reply. A
+    call that had no result gets one that says so: its tool was stopped, and is not run again for a user who has gone on.
     """
     last_reply = next((step for step in reversed(steps) if isinstance(step, Replied)), None)
     if last_reply is None:
         return []
     answered = {step.call_id for step in steps if isinstance(step, Answered)}
     return [
-        *(replace(step, change=replace(step.change, segments=(), said_at=None, end_reason=None)) for step in steps),
+        *(_without_its_turn(step) for step in steps),
         *(_call_off(call, now) for call in last_reply.calls if call.id not in answered),
     ]
+
+
+def _without_its_turn(step: Step) -> Step:
+    change = replace(step.change, segments=(), said_at=None, end_reason=None)
+    if isinstance(step, Replied):
+        return replace(step, number=0, change=change)
+    return replace(step, change=change)
 
 
 def _call_off(call: ToolCall, now: datetime) -> Answered:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from worker.conversation.user_message import UserMessage
     from worker.workflow.graph import WorkflowGraph
     from worker.workflow.web_address import AllowedHosts
+
+
+MAX_LLM_CALLS: Final = 25
+"""How many LLM calls a turn may make."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,8 @@ class TurnRequest:
         fallback_model: What is asked when that one fails for good or is overloaded; None for nothing.
         last_attempt: Whether a failure that may pass would fail the turn all the same: then the fallback is asked too.
         time_limit_seconds: Limit of the whole attempt.
-        max_llm_calls: How many LLM calls the attempt may make: a bound on models that call tools without an end.
+        max_llm_calls: How many LLM calls the turn may make over all attempts, as its journal counts them: a bound on models
+            that call tools without an end.
         trace_url: Where the session's trace can be looked at; told with what the conversation has learned, and not stored.
         compact_context: Whether the older context is summarised after a transition.
         retry_root_id: The first of the turns that retry one another; None when the turn retries no other.
@@ -85,7 +90,7 @@ class TurnRequest:
     fallback_model: ResolvedModel | None = None
     last_attempt: bool = False
     time_limit_seconds: float = 60.0
-    max_llm_calls: int = 25
+    max_llm_calls: int = MAX_LLM_CALLS
     trace_url: str | None = None
     compact_context: bool = False
     retry_root_id: UUID | None = None

@@ -32,7 +32,6 @@ class Transcript:
     def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = list(messages)
         self._journalled = len(self._messages)
-        self._replaced = False
 
     def add_user(self, content: JsonValue) -> None:
         """The user said something: text, or parts of which some are images."""
@@ -55,12 +54,11 @@ class Transcript:
     def replace(self, messages: Sequence[Message]) -> None:
         """The whole context became another, as when it is compacted."""
         self._messages = list(messages)
-        self._replaced = True
 
-    def take_change(self) -> tuple[bool, list[Message]]:
-        """What came in since this was last asked, tool results left out; the whole context, and true, if it was replaced."""
-        change = self._replaced, self._messages[0 if self._replaced else self._journalled :]
-        self._replaced, self._journalled = False, len(self._messages)
+    def take_change(self) -> list[Message]:
+        """What came in since this was last asked, tool results left out."""
+        change = self._messages[self._journalled :]
+        self._journalled = len(self._messages)
         return change
 
     def so_far(self, results: Mapping[str, JsonValue]) -> list[Message]:

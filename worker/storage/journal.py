@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -34,11 +35,35 @@ _WRITE = text("""
     SELECT FROM mine
 """)
 
+# A turn goes on with another's work only while both go on from the same head.
 _READ = text("""
-    SELECT step FROM journal_steps
-    WHERE turn_id = :turn_id AND organization_id = :organization_id
-    ORDER BY number
+    WITH RECURSIVE chain AS (
+        SELECT id, parent_turn_id, carries_over_turn_id, retry_of_turn_id, 0 AS depth
+        FROM turns WHERE id = :turn_id AND organization_id = :organization_id
+        UNION ALL
+        SELECT turns.id, turns.parent_turn_id, turns.carries_over_turn_id, turns.retry_of_turn_id, chain.depth + 1
+        FROM chain JOIN turns ON turns.id = chain.carries_over_turn_id
+        WHERE turns.organization_id = :organization_id
+          AND turns.parent_turn_id IS NOT DISTINCT FROM chain.parent_turn_id
+    )
+    SELECT chain.id, chain.retry_of_turn_id IS NOT NULL AS is_retry, journal_steps.number, journal_steps.step
+    FROM chain
+    LEFT JOIN journal_steps ON journal_steps.turn_id = chain.id AND journal_steps.organization_id = :organization_id
+    ORDER BY chain.depth DESC, journal_steps.number
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSteps:
+    """The journal of one turn.
+
+    Attributes:
+        is_retry: Whether the turn tries the one before it again, and does not interrupt it, if there is one before it.
+        steps: Its steps, oldest first.
+    """
+
+    is_retry: bool
+    steps: list[JsonValue]
 
 
 async def write_steps(connection: AsyncConnection, attempt: Attempt, *, after: int, steps: Sequence[JsonValue]) -> None:
@@ -61,7 +86,12 @@ async def write_steps(connection: AsyncConnection, attempt: Attempt, *, after: i
         raise LeaseLost(attempt.turn_id, attempt.attempt)
 
 
-async def read_steps(connection: AsyncConnection, *, organization_id: UUID, turn_id: UUID) -> list[JsonValue]:
-    """Read the steps of a turn, oldest first."""
+async def read_journals(connection: AsyncConnection, *, organization_id: UUID, turn_id: UUID) -> list[TurnSteps]:
+    """Read the journal of a turn, behind those of the turns whose work it carries on, oldest first."""
     result = await connection.execute(_READ, {"turn_id": turn_id, "organization_id": organization_id})
-    return [row.step for row in result]
+    journals: dict[UUID, TurnSteps] = {}
+    for row in result:
+        journal = journals.setdefault(row.id, TurnSteps(row.is_retry, []))
+        if row.number is not None:
+            journal.steps.append(row.step)
+    return list(journals.values())

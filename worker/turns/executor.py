@@ -334,13 +334,13 @@ class TurnExecutor:
         if claimed.seconds_to_deadline <= 0:
             raise DeadlineExceeded(claimed.error["message"] if claimed.error else None)
         loaded = await self._loader.load(claimed)
-        if loaded.steps:
-            log.info(names.TURN_RESUMED, count=len(loaded.steps))
+        if loaded.earlier.steps:
+            log.info(names.TURN_RESUMED, count=len(loaded.earlier.steps))
         running.journal = TurnJournal(
             self._database,
             claimed.attempt,
-            steps=loaded.steps,
-            own=len(loaded.steps),
+            steps=loaded.earlier.steps,
+            own=loaded.earlier.own,
             on_lost=lambda: running.stop(_Stop.LEASE_LOST),
             fault_point=self._fault_point,
         )

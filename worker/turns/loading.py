@@ -7,28 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 from worker.conversation.checkpoint import Checkpoint, normalize_checkpoint
 from worker.conversation.user_message import UserMessage
-from worker.engine.journal import read_step
-from worker.engine.request import TurnRequest
+from worker.engine.request import MAX_LLM_CALLS, TurnRequest
 from worker.engine.tools.mcp import McpServers, McpTurn
 from worker.knowledge.embeddings import Embedder
 from worker.knowledge.search import KnowledgeBase
 from worker.storage.branch import base_checkpoint, load_branch
-from worker.storage.journal import read_steps
 from worker.storage.secrets import Vault
 from worker.telemetry.tracing import trace_url
 from worker.turns.definitions import KnownDefinitions
+from worker.turns.earlier_steps import EarlierSteps, earlier_steps
 from worker.turns.model import ModelResolver
 from worker.turns.node_tools import TurnTools
 from worker.turns.recordings import StoredRecordings
 from worker.turns.web import OrganizationWeb, allowed_hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from worker.engine.journal import Step
     from worker.engine.web.client import WebClient
     from worker.settings import Settings
-    from worker.storage.claim import Attempt, ClaimedTurn
+    from worker.storage.claim import ClaimedTurn
     from worker.storage.database import Database
     from worker.turns.definitions import KnownDefinition
     from worker.workflow.web_address import AllowedHosts
@@ -39,14 +37,14 @@ class LoadedTurn:
     """A claimed turn with everything the engine needs.
 
     Attributes:
-        steps: What earlier attempts did, from which this one goes on.
+        earlier: The steps from which it goes on.
         recordings: Knows the recordings of its organization.
         tools: Knows the tools of its nodes; None if none of them carries any. Close them when the turn is over.
     """
 
     claimed: ClaimedTurn
     request: TurnRequest
-    steps: Sequence[Step]
+    earlier: EarlierSteps
     recordings: StoredRecordings
     tools: TurnTools | None = None
 
@@ -90,6 +88,7 @@ class TurnLoader:
             definition=known.definition,
             allowed_hosts=allowed,
         )
+        earlier = await earlier_steps(self._database, claimed)
         recordings = StoredRecordings(self._database, attempt.organization_id)
         return LoadedTurn(
             claimed,
@@ -109,16 +108,12 @@ class TurnLoader:
                 compact_context=known.definition.workflow_configurations.context_compaction_enabled,
                 retry_root_id=claimed.retry_root_turn_id,
                 time_limit_seconds=min(self._time_limit_seconds, claimed.seconds_to_deadline),
+                max_llm_calls=MAX_LLM_CALLS + earlier.carried_replies,
             ),
-            steps=await self._steps(attempt) if attempt.attempt > 1 else (),
+            earlier=earlier,
             recordings=recordings,
             tools=self._tools(claimed, known, allowed, recordings),
         )
-
-    async def _steps(self, attempt: Attempt) -> list[Step]:
-        async with self._database.statement() as connection:
-            written = await read_steps(connection, organization_id=attempt.organization_id, turn_id=attempt.turn_id)
-        return [read_step(step) for step in written]
 
     def _tools(
         self, claimed: ClaimedTurn, known: KnownDefinition, allowed: AllowedHosts, recordings: StoredRecordings

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.engine.talk import ANTHROPIC, NOW, MemoryJournal
 from worker.conversation.event import NODE_TRANSITION, TOOL_CALL_RESULT, TOOL_CALL_STARTED
+from worker.conversation.user_message import UserMessage
 from worker.engine.failures import LLMOverloaded, TooManyLLMCalls, TurnTimeout
 from worker.engine.journal import Answered, Replied, Started
 from worker.engine.replay import CALLED_OFF, carry_over
@@ -290,7 +291,7 @@ async def test_what_the_user_said_meanwhile_is_heard_after_the_results(talk: Tal
     talk.tools.by_node["book"] = [effects.tool("pay")]
     request, journal = await interrupted(talk, calls("pay"))
     talk.script({"reply": "All done."})
-    request = replace(request, user_messages=("Go on", "And hurry"))
+    request = replace(request, user_messages=(UserMessage("Go on"), UserMessage("And hurry")))
 
     for cut in (2, 3):
         outcome = await talk.run(request, MemoryJournal(journal.lines[:cut]))
@@ -315,7 +316,7 @@ async def test_a_turn_that_interrupts_another_takes_over_its_finished_calls_and_
     carried = MemoryJournal()
     carried.steps = carry_over(steps_of(MemoryJournal(lines)), NOW)
 
-    request = replace(request, turn_id=uuid4(), user_messages=("Go on", "Stop!"))
+    request = replace(request, turn_id=uuid4(), user_messages=(UserMessage("Go on"), UserMessage("Stop!")))
     outcome = await talk.run(request, carried)
 
     assert effects.seen == []

@@ -39,17 +39,21 @@ class UnreadableDocument(TurnWorkerError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is read of one document.
+    """How much is read of one document, and at what cost.
 
     Attributes:
         pages: Most pages of a PDF.
         characters: Most characters of its text.
         chunks: Most chunks.
+        memory_bytes: Most memory that reading it may take.
+        cpu_seconds: Most time of a processor that reading it may take.
     """
 
     characters: int
     pages: int = 2_000
     chunks: int = 20_000
+    memory_bytes: int = 1024**3
+    cpu_seconds: int = 120
 
 
 def extract_text(content: bytes, media_type: str, charset: str | None, limits: Limits) -> str:

@@ -20,6 +20,14 @@ def test_every_rule_names_tests_that_exist(test: str) -> None:
     assert name in {node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
+def test_no_rule_stands_twice() -> None:
+    """Of two with one name YAML keeps the last: the tests of the first would go unreported."""
+    lines = (TESTS / "engine_rules.yaml").read_text("utf-8").splitlines()
+    rules = [line for line in lines if line.startswith("  ") and not line.startswith("    ")]
+
+    assert len(rules) == sum(len(section) for section in engine_rules().values())
+
+
 def test_a_rule_is_as_good_as_its_worst_test() -> None:
     outcomes = {"a": "passed", "b": "failed"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
@@ -15,7 +15,8 @@ from tests.world import World
 from worker.storage.attempts import LeaseLost
 from worker.storage.claim import Attempt
 from worker.storage.database import Database
-from worker.storage.session_lock import SessionEnded
+from worker.storage.retry import HeadMoved, TurnNotRetryable
+from worker.storage.session_lock import SessionBusy, SessionEnded
 from worker.turns.lifecycle import TERMINAL, TRANSITIONS
 
 if TYPE_CHECKING:
@@ -28,15 +29,19 @@ RETRY_LATER = 3600.0
 
 @dataclass
 class ModelTurn:
-    """What the model believes of one turn."""
+    """What the model believes of one turn. A scheduled one has no position."""
 
     turn_id: UUID
+    messages: list[str]
+    position: int | None = None
     status: str = "pending"
     attempt: int = 0
     parent: UUID | None = None
+    carries: UUID | None = None
+    retry_of: UUID | None = None
+    interrupted: bool = False
     available: bool = True
     expired: bool = False
-    seen: list[str] = field(default_factory=lambda: ["pending"])
 
     def become(self, status: str) -> None:
         assert status in TRANSITIONS[self.status], f"{self.status} -> {status} is not in the diagram"
@@ -54,8 +59,9 @@ class Life(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.database = Database(self.database_url, pool_size=2)
         self.world = self.run(World.make(self.database, f"organization {uuid4()}"))
-        self.session_id = self.run(self.world.session()).session_id
-        self.line: list[ModelTurn] = []
+        self.session_id = self.run(self.world.session(merge_window_seconds=RETRY_LATER)).session_id
+        self.turns: list[ModelTurn] = []
+        self.positions = 0
         self.head: UUID | None = None
         self.revision = 0
         self.events = 0
@@ -69,10 +75,39 @@ class Life(RuleBasedStateMachine):
         self.loop.close()
 
     def model(self, attempt: Attempt) -> ModelTurn:
-        return next(turn for turn in self.line if turn.turn_id == attempt.turn_id)
+        return next(turn for turn in self.turns if turn.turn_id == attempt.turn_id)
+
+    def line(self) -> list[ModelTurn]:
+        waiting = [turn for turn in self.turns if turn.status in {"pending", "running"}]
+        return sorted(waiting, key=lambda turn: turn.position or 0)
 
     def head_of_line(self) -> ModelTurn | None:
-        return next((turn for turn in self.line if turn.status not in TERMINAL), None)
+        return next(iter(self.line()), None)
+
+    def happened(self, events: int = 1, *, raised: bool = True) -> None:
+        self.events += events
+        self.revision += events if raised else 0
+
+    def take_place(self, turn: ModelTurn) -> None:
+        self.positions += 1
+        turn.position = self.positions
+
+    def joins_line(self, turn: ModelTurn) -> None:
+        self.take_place(turn)
+        self.turns.append(turn)
+        self.happened()
+
+    def try_to(self, do: Coroutine[Any, Any, Any], *refusals: type[Exception]) -> Any:
+        """What came of it; None if it was refused, which an ended session always does."""
+        try:
+            done = self.run(do)
+        except SessionEnded:
+            assert self.ended
+            return None
+        except refusals:
+            return None
+        assert not self.ended
+        return done
 
     def holds(self, attempt: Attempt) -> bool:
         turn = self.model(attempt)
@@ -80,21 +115,114 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def enqueue(self) -> None:
-        try:
-            turn = self.run(self.world.enqueue(self.session_id))
-        except SessionEnded:
-            assert self.ended
-            return
-        assert not self.ended
-        assert turn.claimable == (self.head_of_line() is None)
-        self.line.append(ModelTurn(turn.turn_id))
-        self.revision += 1
-        self.events += 1
+        turn = self.try_to(self.world.enqueue(self.session_id, "plain"))
+        if turn is not None:
+            assert turn.claimable == (self.head_of_line() is None)
+            self.joins_line(ModelTurn(turn.turn_id, ["plain"]))
 
-    @precondition(lambda self: self.line)
+    @rule()
+    def reject(self) -> None:
+        line = self.line()
+        turn = self.try_to(self.world.say(self.session_id, "alone", on_busy="reject"), SessionBusy)
+        assert self.ended or (turn is None) == bool(line)
+        if turn is not None:
+            self.joins_line(ModelTurn(turn.turn_id, ["alone"]))
+
+    @rule(on_busy=st.sampled_from(["interrupt", "replace"]))
+    def supersede(self, on_busy: Any) -> None:
+        line = self.line()
+        turn = self.try_to(self.world.say(self.session_id, on_busy, on_busy=on_busy))
+        if turn is None:
+            return
+        new = ModelTurn(turn.turn_id, [on_busy])
+        for other in line:
+            other.become("cancelled")
+            other.interrupted = on_busy == "interrupt"
+            self.happened()
+        if line and on_busy == "interrupt":
+            new.messages = [message for other in line for message in other.messages] + new.messages
+            new.carries = line[0].turn_id if line[0].attempt else line[0].carries
+        elif line:
+            taken_over = self.run(self.world.row("turns", turn.turn_id)).user_messages[:-1]
+            assert all("turn_id" in message for message in taken_over)
+            new.messages = [message["text"] for message in taken_over] + new.messages
+        self.joins_line(new)
+
+    @rule()
+    def merge(self) -> None:
+        line = self.line()
+        turn = self.try_to(self.world.say(self.session_id, "joined", on_busy="merge"))
+        if turn is None:
+            return
+        last = line[-1] if line else None
+        if last is not None and last.status == "pending" and last.attempt == 0 and last.retry_of is None:
+            assert turn.turn_id == last.turn_id
+            last.messages.append("joined")
+            self.happened()
+        else:
+            # The window of this world's sessions lasts longer than the test.
+            self.joins_line(ModelTurn(turn.turn_id, ["joined"], available=False))
+
+    @rule()
+    def schedule(self) -> None:
+        turn = self.try_to(self.world.schedule(self.session_id, RETRY_LATER, "later"))
+        if turn is not None:
+            self.turns.append(ModelTurn(turn.turn_id, ["later"], status="scheduled"))
+            self.happened()
+
+    @precondition(lambda self: any(turn.status == "scheduled" for turn in self.turns))
+    @rule(data=st.data())
+    def come_due(self, data: st.DataObject) -> None:
+        turn = data.draw(st.sampled_from([turn for turn in self.turns if turn.status == "scheduled"]))
+        self.run(self.world.come_due(turn.turn_id))
+        turn.become("pending")
+        self.take_place(turn)
+        self.happened()
+
+    @precondition(lambda self: self.turns)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        turn = data.draw(st.sampled_from(self.turns))
+        events = self.run(self.world.cancel(turn.turn_id))
+        assert bool(events) == (turn.status not in TERMINAL)
+        if events:
+            turn.become("cancelled")
+            self.happened()
+
+    @precondition(lambda self: any(turn.status in TERMINAL for turn in self.turns))
+    @rule(data=st.data())
+    def retry_ended(self, data: st.DataObject) -> None:
+        old = data.draw(st.sampled_from([turn for turn in self.turns if turn.status in TERMINAL]))
+        refused = (
+            old.status == "completed"
+            or old.interrupted
+            or any(turn.retry_of == old.turn_id and turn.status not in {"failed", "cancelled"} for turn in self.turns)
+            or (old.attempt > 0 and old.parent != self.head)
+        )
+        turn = self.try_to(self.world.retry_ended(old.turn_id), TurnNotRetryable, HeadMoved)
+        assert self.ended or (turn is None) == refused
+        if turn is not None:
+            carries = old.turn_id if old.attempt else old.carries
+            self.joins_line(ModelTurn(turn.turn_id, list(old.messages), carries=carries, retry_of=old.turn_id))
+
+    @rule(data=st.data())
+    def rewind(self, data: st.DataObject) -> None:
+        completed = [turn.turn_id for turn in self.turns if turn.status == "completed"]
+        target = data.draw(st.sampled_from([None, *completed]))
+        rewound = self.try_to(self.world.rewind(self.session_id, target), SessionBusy)
+        assert self.ended or (rewound is None) == bool(self.line())
+        if rewound is not None and target != self.head:
+            self.head = target
+            self.happened()
+
+    @precondition(lambda self: any(turn.position for turn in self.turns))
     @rule(target=attempts, data=st.data(), expires=st.booleans())
     def claim(self, data: st.DataObject, expires: bool) -> Attempt:  # noqa: FBT001 -- drawn by Hypothesis
-        turn = data.draw(st.sampled_from(self.line))
+        # Mostly the one whose turn it is, or little would ever run.
+        positioned = [turn for turn in self.turns if turn.position]
+        turn = data.draw(
+            st.sampled_from([*self.line()[:1], *positioned]) | st.sampled_from(self.line()[:1] or positioned)
+        )
         claimable = not self.ended and (
             (turn is self.head_of_line() and turn.status == "pending" and turn.available)
             or (turn.status == "running" and turn.expired)
@@ -113,6 +241,9 @@ class Life(RuleBasedStateMachine):
         self.events += 1
         assert claimed.attempt.attempt == turn.attempt
         assert claimed.parent_turn_id == self.head
+        assert [message["text"] for message in claimed.user_messages] == turn.messages
+        carried = next((other for other in self.turns if other.turn_id == turn.carries), None)
+        assert claimed.carries_over_turn_id == (turn.carries if carried and carried.parent == self.head else None)
         return claimed.attempt  # type: ignore[no-any-return] # `run` erases the type
 
     def write(self, attempt: Attempt, writing: Coroutine[Any, Any, Any], status: str) -> bool:
@@ -157,7 +288,7 @@ class Life(RuleBasedStateMachine):
             self.revision += 1
             self.end_line()
 
-    @precondition(lambda self: len(self.line) > 3)
+    @precondition(lambda self: len(self.turns) > 8)
     @rule()
     def end_the_session(self) -> None:
         self.run(self.world.end(self.session_id))
@@ -165,7 +296,7 @@ class Life(RuleBasedStateMachine):
             self.end_line()
 
     def end_line(self) -> None:
-        for turn in self.line:
+        for turn in self.turns:
             if turn.status not in TERMINAL:
                 turn.become("cancelled")
                 self.revision += 1
@@ -178,13 +309,13 @@ class Life(RuleBasedStateMachine):
     def the_database_agrees(self) -> None:
         rows = self.run(
             self.world.rows(
-                "SELECT id, status, attempt, parent_turn_id FROM turns WHERE session_id = :id ORDER BY position",
+                "SELECT id, position, status, attempt, parent_turn_id FROM turns WHERE session_id = :id",
                 id=self.session_id,
             )
         )
-        assert [tuple(row) for row in rows] == [
-            (turn.turn_id, turn.status, turn.attempt, turn.parent) for turn in self.line
-        ]
+        assert {tuple(row) for row in rows} == {
+            (turn.turn_id, turn.position, turn.status, turn.attempt, turn.parent) for turn in self.turns
+        }
         session = self.run(self.world.row("sessions", self.session_id))
         assert (session.head_turn_id, session.revision, session.last_sequence, session.state) == (
             self.head,
@@ -198,6 +329,6 @@ def test_every_sequence_of_operations_keeps_to_the_state_diagram_and_the_fence(d
     run_state_machine_as_test(
         type("LifeInDatabase", (Life,), {"database_url": database_url}),
         settings=settings(
-            max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

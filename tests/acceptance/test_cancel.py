@@ -6,7 +6,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from tests.web_server import web_server
+from worker.storage.organizations import change_settings
+
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from tests.system import Caller, System
 
 # A second, and what a busy machine adds.
@@ -46,6 +51,42 @@ async def test_with_redis_away_a_cancelled_turn_stops_all_the_same(caller: Calle
     await worker.line("turn.cancelled", turn_id=str(turn.id))
     assert time.monotonic() - answered_at < SOON
     await asyncio.to_thread(system.redis.start)
+
+
+async def test_a_turn_is_cancelled_in_the_middle_of_a_tool_call_whose_connection_is_closed(
+    caller: Caller, system: System
+) -> None:
+    calls: asyncio.Queue[web.Request] = asyncio.Queue()
+
+    async def never_answer(request: web.Request) -> web.StreamResponse:
+        calls.put_nowait(request)
+        never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
+        return await never
+
+    system.play({"when": {"tool_offered": "look_up"}, "reply": [{"tool": "look_up"}]})
+    async with web_server() as server:
+        server.handlers["/slow"] = never_answer
+        async with caller.world.database.transaction() as connection:
+            changes: dict[str, Any] = {"allowed_hosts": [server.host]}
+            await change_settings(connection, organization_id=caller.world.organization_id, changes=changes)
+        tool = await caller.client.create_tool(
+            {"type": "http_request", "name": "look_up", "description": "Look up.", "url": f"{server.url}/slow"}
+        )
+        data = {"name": "Desk", "prompt": "Help.", "tool_uuids": [str(tool.id)]}
+        graph: dict[str, Any] = {"nodes": [{"id": "desk", "type": "startCall", "data": data}], "edges": []}
+        workflow = await caller.client.create_workflow("Desk", graph)
+        session = await caller.client.create_session(workflow.id, begins_with="user")
+        turn = await caller.client.enqueue(session.id, "Look it up.")
+        request = await asyncio.wait_for(calls.get(), 10)
+        worker = await caller.holder(turn.id)
+        cancelled = await caller.client.cancel_turn(turn.id)
+        answered_at = time.monotonic()
+        assert cancelled.status == "cancelled"
+        await worker.line("turn.cancelled", turn_id=str(turn.id))
+        async with asyncio.timeout(10):
+            while request.transport is not None:
+                await caller.client.get_turn(turn.id)
+        assert time.monotonic() - answered_at < SOON
 
 
 async def test_what_was_used_until_the_cancellation_is_in_the_books(caller: Caller, system: System) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from importlib import resources
@@ -140,6 +141,24 @@ def test_on_a_terminal_one_types_at_a_prompt_and_sees_that_the_agent_is_thinking
     finally:
         terminal.close()
     assert "\x1b[" not in terminal.shown, "NO_COLOR is respected"
+
+
+def test_ctrl_c_calls_off_what_the_agent_is_answering_and_the_conversation_goes_on(tmp_path: Path) -> None:
+    rule = '{"when": {"user_contains": "story"}, "reply": "Once upon a time.", "hold": "for ever"}'
+    (tmp_path / "script.json").write_text(f'{{"rules": [{rule}]}}')
+    terminal = Terminal("chat", CLINIC, "--script", tmp_path / "script.json", NO_COLOR="1")
+    try:
+        terminal.read_until(r"You     $")
+        terminal.type("Tell me a story.")
+        terminal.read_until(r"story\.[\s\S]*the agent is thinking \(1 s\)")
+        os.killpg(terminal.program.pid, signal.SIGINT)
+        terminal.read_until(r"Turn 2 was cancelled[\s\S]*You     $")
+        terminal.type("Something else, then.")
+        terminal.read_until(r"You said: Something else, then\.[\s\S]*You     $")
+        terminal.type("/quit")
+        assert terminal.program.wait(30) == 0
+    finally:
+        terminal.close()
 
 
 def test_a_terminal_shows_colours_and_ctrl_d_ends_the_conversation() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,7 @@ from worker.settings import load_settings
 from worker.workflow.validation import parse_definition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from worker.cli.conversation import Reply
@@ -63,7 +64,8 @@ def chat(
     context: tuple[str, ...],
     organization: str,
 ) -> None:
-    """Talk to an agent in the terminal, through the whole system; /quit or the end of the input ends the conversation.
+    """Talk to an agent in the terminal, through the whole system; /quit or the end of the input ends the conversation, and
+    Ctrl-C calls off what the agent is just answering.
 
     Everything that DATABASE_URL, REDIS_URL and ANTHROPIC_API_KEY do not name is started for it, with its data in a temporary
     folder (or in TURN_WORKER_DATA_DIR), and stopped in the end. The exit status is 1 if the last turn failed.
@@ -139,7 +141,7 @@ class _Talk:
     async def say(self, text: str) -> Reply | None:
         """Show what comes of a line; None if the API does not accept it."""
         try:
-            async with waiting("the agent is thinking"):
+            async with self._interruptible(), waiting("the agent is thinking"):
                 reply = await self.conversation.say(text)
         except InvalidRequest as error:
             faults = [fault["message"] for fault in error.extensions.get("errors", ())]
@@ -147,6 +149,22 @@ class _Talk:
             return None
         echo_reply(reply)
         return reply
+
+    @asynccontextmanager
+    async def _interruptible(self) -> AsyncIterator[None]:
+        """Meanwhile Ctrl-C calls off the turn, not the conversation."""
+        loop = asyncio.get_running_loop()
+        interrupting: list[asyncio.Task[None]] = []
+        before = signal.getsignal(signal.SIGINT)
+        loop.add_signal_handler(
+            signal.SIGINT, lambda: interrupting.append(loop.create_task(self.conversation.interrupt()))
+        )
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, before)
+            await asyncio.gather(*interrupting)
 
     async def close(self) -> None:
         """Close every connection and revoke the key."""

@@ -60,6 +60,7 @@ class Conversation:
         self._client = client
         self._events = events
         self._on_retry = on_retry
+        self._answering: UUID | None = None
         self.session_id = session_id
 
     @classmethod
@@ -97,7 +98,16 @@ class Conversation:
         """Say something and wait for what comes of it."""
         began = time.monotonic()
         turn = await self._client.enqueue(self.session_id, text)
-        return await self._follow(turn.id, began)
+        self._answering = turn.id
+        try:
+            return await self._follow(turn.id, began)
+        finally:
+            self._answering = None
+
+    async def interrupt(self) -> None:
+        """Call off the turn that is being answered, if there is one; `say` then returns it as cancelled."""
+        if self._answering is not None:
+            await self._client.cancel_turn(self._answering)
 
     async def hang_up(self) -> None:
         """End the session before the agent does."""

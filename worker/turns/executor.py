@@ -123,9 +123,11 @@ class _RunningAttempt:
     stopped: _Stop | None = None
 
     def stop(self, reason: _Stop) -> None:
-        self.stopped = self.stopped or reason
-        if self.task is not None:
-            self.task.cancel()
+        # Once only: to be cancelled again would break off the tidying up after the first time.
+        if self.stopped is None:
+            self.stopped = reason
+            if self.task is not None:
+                self.task.cancel()
 
     def lose(self, loss: Loss) -> None:
         self.stop(_Stop.CANCELLED if loss is Loss.CANCELLED else _Stop.LEASE_LOST)
@@ -277,6 +279,9 @@ class TurnExecutor:
                 ending = await self._end(claimed, result, running.stopped, time.monotonic() - claimed_at)
                 return ending
         except LeaseLost:
+            if running.stopped is _Stop.CANCELLED:
+                log.info(names.TURN_CANCELLED)
+                return Ending.CANCELLED
             log.warning(names.TURN_WRITE_REFUSED)
             return Ending.LEASE_LOST
         finally:

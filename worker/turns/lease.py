@@ -117,9 +117,9 @@ class LeaseKeeper:
             with self._lock:
                 lost = self._held.get(turn_id, (None, None))[0] == attempt
             if lost:
-                loss = Loss.CANCELLED if cancelled else Loss.TAKEN
-                log.warning(names.LEASE_LOST, turn_id=str(turn_id), attempt=attempt, reason=loss.value)
-                self._loop.call_soon_threadsafe(on_lost, loss)
+                if not cancelled:
+                    log.warning(names.LEASE_LOST, turn_id=str(turn_id), attempt=attempt)
+                self._loop.call_soon_threadsafe(on_lost, Loss.CANCELLED if cancelled else Loss.TAKEN)
 
     def _progress(self) -> None:
         self._last_progress = time.monotonic()

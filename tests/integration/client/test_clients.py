@@ -368,3 +368,28 @@ def test_the_client_loads_neither_the_worker_nor_what_only_servers_need() -> Non
     program = f"import sys, api_stub.client; print(sorted({unwanted} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+async def test_the_course_of_a_conversation_can_be_changed(connect: Callable[..., Client], served: Tenant) -> None:
+    client = connect()
+    session = await client.create_session(served.world.workflow_id, begins_with="user", on_busy="merge")
+    first = await client.enqueue(session.id, "One.", on_busy="enqueue")
+    await served.answer({"id": str(first.id)})
+    merged = await client.enqueue(session.id, "Two.")
+    assert (await client.enqueue(session.id, "Three.")).id == merged.id
+    assert (await client.cancel_turn(merged.id, reason="enough")).status == "cancelled"
+    retry = await client.retry_turn(merged.id)
+    assert (retry.user_messages, retry.retry_of_turn_id) == (["Two.", "Three."], merged.id)
+    await served.answer({"id": str(retry.id)})
+    rewound = await client.rewind_session(
+        session.id, first.id, expected_revision=(await client.get_turn(retry.id)).revision
+    )
+    assert rewound.head_turn_id == first.id
+    assert (await client.rewind_session(session.id, None)).head_turn_id is None
+    forks = [await client.fork_session(session.id, retry.id), await client.fork_session(session.id)]
+    assert [fork.forked_from_turn_id for fork in forks] == [retry.id, None]
+    later = await client.enqueue(session.id, "Later.", not_before=datetime.now(UTC) + timedelta(hours=1))
+    assert (later.status, later.position) == ("scheduled", None)
+    ended = await client.end_session(session.id, reason="done", disposition="sold", wait=True)
+    assert (ended.state, ended.disposition) == ("completed", "sold")
+    assert (await client.get_turn(later.id)).status == "cancelled"

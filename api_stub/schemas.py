@@ -77,6 +77,25 @@ class Session(_Answer):
     ended_at: datetime | None
 
 
+class Utterance(_Answer):
+    """Something that was said."""
+
+    role: Literal["user", "assistant"]
+    text: str
+    created_at: datetime = Field(description="When a user's message was enqueued, or an answer was ready.")
+    turn_id: UUID
+    images: list[dict[str, Any]] = Field(
+        description="What a user showed with it: `url`, or `media_type` and `bytes`, the size."
+    )
+
+
+class Transcript(_Answer):
+    """Who said what when, along the branch that leads to the session's head: what was abandoned is not part of it."""
+
+    session_id: UUID
+    data: list[Utterance] = Field(description="Oldest first.")
+
+
 class TurnError(_Answer):
     """Why a turn, or its last attempt, failed."""
 

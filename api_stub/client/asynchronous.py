@@ -60,6 +60,7 @@ class AsyncTurnWorkerClient:
     list_workflows = _sends(calls.list_workflows)
     create_session = _sends(calls.create_session)
     get_session = _sends(calls.get_session)
+    get_transcript = _sends(calls.get_transcript)
     list_sessions = _sends(calls.list_sessions)
     end_session = _sends(calls.end_session)
     erase_session = _sends(calls.erase_session)

@@ -89,6 +89,7 @@ _WORKFLOWS = TypeAdapter(schemas.WorkflowPage)
 _CREATED_SESSION = TypeAdapter(schemas.CreatedSession)
 _SESSION = TypeAdapter(schemas.Session)
 _SESSIONS = TypeAdapter(schemas.SessionPage)
+_TRANSCRIPT = TypeAdapter(schemas.Transcript)
 _TURN = TypeAdapter(schemas.Turn)
 _TURNS = TypeAdapter(schemas.TurnPage)
 _EVENTS = TypeAdapter(schemas.EventPage)
@@ -164,6 +165,11 @@ def create_session(
 def get_session(session_id: UUID | str) -> Call[schemas.Session]:
     """Read a session."""
     return Call("GET", f"/v1/sessions/{session_id}", _SESSION)
+
+
+def get_transcript(session_id: UUID | str) -> Call[schemas.Transcript]:
+    """Read what was said in a session: who said what when, along the branch that leads to its head."""
+    return Call("GET", f"/v1/sessions/{session_id}/transcript", _TRANSCRIPT)
 
 
 def list_sessions(

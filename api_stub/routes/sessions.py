@@ -19,6 +19,7 @@ from worker.storage import views
 from worker.storage.erasure import erase_session as erase
 from worker.storage.limits import check_enqueue
 from worker.storage.session_lock import SessionNotFound
+from worker.storage.transcript import read_transcript
 from worker.telemetry.tracing import trace_context, trace_url
 from worker.turns.dispatch import TurnReference
 
@@ -136,6 +137,19 @@ async def erase_session(services: Shared, organization_id: OrganizationId, sessi
     services.dispatch.after_commit(erased.events)
     await services.texts.erase(organization_id=organization_id, turn_ids=erased.turn_ids)
     return Response(status_code=204)
+
+
+@router.get(
+    "/sessions/{session_id}/transcript",
+    responses=answers({200: (schemas.Transcript, "What was said so far.")}, "session_not_found"),
+)
+async def get_transcript(services: Shared, organization_id: OrganizationId, session_id: UUID) -> Response:
+    """Read what was said in a session, as a person would read it."""
+    async with services.database.statement() as connection:
+        if await views.get_session(connection, organization_id=organization_id, session_id=session_id) is None:
+            raise SessionNotFound(session_id)
+        said = await read_transcript(connection, organization_id=organization_id, session_id=session_id)
+    return respond({"session_id": session_id, "data": said})
 
 
 @router.post(

@@ -17,7 +17,7 @@ from api_stub import schemas
 from api_stub.app import create_app
 from api_stub.problems import CATALOGUE, MEDIA_TYPE
 from worker.settings import Settings
-from worker.storage import credentials, documents, recordings, tools, views, workflows
+from worker.storage import credentials, documents, recordings, tools, transcript, views, workflows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +93,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
         (schemas.Credential, credentials.CredentialSummary),
         (schemas.Recording, recordings.Recording),
         (schemas.Document, documents.Document),
+        (schemas.Utterance, transcript.Utterance),
     ],
 )
 def test_what_is_documented_is_what_is_shown(model: type[BaseModel], view: type[Any]) -> None:

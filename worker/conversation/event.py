@@ -48,6 +48,10 @@ CONTEXT_COMPACTION_FAILED = "context_compaction_failed"
 MODEL_FALLBACK = "model_fallback"
 """The model failed and another was asked in its place. Payload: `code`, `message`, `llm_provider`, `llm_model`."""
 
+PRE_CALL_FETCH = "pre_call_fetch"
+"""Further initial context was fetched before the opening. Payload: `status` (`success`, `error`), `names` of what was found,
+`message` of what went wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnEvent:

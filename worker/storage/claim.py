@@ -61,6 +61,7 @@ class ClaimedTurn:
         session_external_id: What its caller calls the session.
         trace_context: The W3C trace context of whoever asked for the turn.
         waited_seconds: How long it could have been claimed and was not; None after a lost worker, which had it meanwhile.
+        fetched: Whether the session has made its fetch of further initial context.
     """
 
     attempt: Attempt
@@ -78,6 +79,7 @@ class ClaimedTurn:
     initial_context: dict[str, JsonValue]
     model_defaults: dict[str, Any] | None
     organization_settings: dict[str, Any]
+    fetched: bool
     events: tuple[RecordedEvent, ...]
     session_external_id: str | None = None
     trace_context: dict[str, str] | None = None
@@ -169,6 +171,7 @@ _CLAIM = text(f"""
         CASE WHEN session.turn_status = 'pending'
             THEN CAST(extract(epoch FROM now() - claimed.available_at) AS double precision)
         END AS waited_seconds,
+        session.fetched_at,
         organizations.model_defaults,
         organizations.settings,
         numbered.last_sequence,
@@ -237,6 +240,7 @@ async def claim_turn(
         initial_context=row.initial_context,
         model_defaults=row.model_defaults,
         organization_settings=row.settings,
+        fetched=row.fetched_at is not None,
         events=recorded_events(
             events,
             organization_id=organization_id,

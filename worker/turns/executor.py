@@ -33,6 +33,7 @@ from worker.turns.lease import LeaseKeeper, Loss
 from worker.turns.lifecycle import RetryPolicy
 from worker.turns.loading import LoadedTurn, TurnLoader
 from worker.turns.organization_traces import OrganizationTraces
+from worker.turns.pre_call_fetch import fetch_before_opening, is_first_opening
 from worker.turns.suspects import Suspects
 from worker.turns.usage_ledger import UsageLedger
 
@@ -339,6 +340,8 @@ class TurnExecutor:
         if claimed.seconds_to_deadline <= 0:
             raise DeadlineExceeded(claimed.error["message"] if claimed.error else None)
         loaded = await self._loader.load(claimed)
+        if is_first_opening(loaded):
+            loaded = await fetch_before_opening(loaded, self._database, self._dispatch)
         if loaded.earlier.steps:
             log.info(names.TURN_RESUMED, count=len(loaded.earlier.steps))
         running.journal = TurnJournal(

@@ -24,12 +24,12 @@ from worker.turns.web import OrganizationWeb, allowed_hosts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from worker.engine.web.access import WebAccess
     from worker.engine.web.client import WebClient
     from worker.settings import Settings
     from worker.storage.claim import ClaimedTurn
     from worker.storage.database import Database
     from worker.turns.definitions import KnownDefinition
-    from worker.workflow.web_address import AllowedHosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class LoadedTurn:
     Attributes:
         earlier: The steps from which it goes on.
         recordings: Knows the recordings of its organization.
+        web: Its organization's way to the web.
         tools: Knows the tools of its nodes; None if none of them carries any. Close them when the turn is over.
     """
 
@@ -46,6 +47,7 @@ class LoadedTurn:
     request: TurnRequest
     earlier: EarlierSteps
     recordings: StoredRecordings
+    web: WebAccess
     tools: TurnTools | None = None
 
 
@@ -90,6 +92,7 @@ class TurnLoader:
         )
         earlier = await earlier_steps(self._database, claimed)
         recordings = StoredRecordings(self._database, attempt.organization_id)
+        web = self._web.of(attempt.organization_id, allowed)
         return LoadedTurn(
             claimed,
             TurnRequest(
@@ -112,18 +115,17 @@ class TurnLoader:
             ),
             earlier=earlier,
             recordings=recordings,
-            tools=self._tools(claimed, known, allowed, recordings),
+            web=web,
+            tools=self._tools(claimed, known, web, recordings),
         )
 
     def _tools(
-        self, claimed: ClaimedTurn, known: KnownDefinition, allowed: AllowedHosts, recordings: StoredRecordings
+        self, claimed: ClaimedTurn, known: KnownDefinition, web: WebAccess, recordings: StoredRecordings
     ) -> TurnTools | None:
         if not known.uses_tools:
             return None
-        organization_id = claimed.attempt.organization_id
-        web = self._web.of(organization_id, allowed)
         return TurnTools(
-            organization_id=organization_id,
+            organization_id=claimed.attempt.organization_id,
             known=known,
             database=self._database,
             web=web,

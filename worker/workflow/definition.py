@@ -99,7 +99,10 @@ class StartCallData(ToolNodeData):
         greeting: Template of what the assistant says first, without the model; empty for none.
         greeting_type: Whether `greeting` (text) or `greeting_recording_id` (audio) is said.
         delayed_start_duration: Seconds a voice call waits before the greeting; a text turn does not wait.
-        pre_call_fetch_mode: When to fetch further initial context before the opening, such as `disabled`.
+        pre_call_fetch_mode: When to fetch further initial context before the opening: `disabled`, `always`, `inbound` or
+            `outbound`. Older exports say `pre_call_fetch_enabled` instead, which is `always`.
+        pre_call_fetch_url: Template of the URL it is fetched from.
+        pre_call_fetch_credential_uuid: The name of a stored credential to send.
     """
 
     greeting: str = ""
@@ -110,6 +113,13 @@ class StartCallData(ToolNodeData):
     pre_call_fetch_mode: str = "disabled"
     pre_call_fetch_url: str = ""
     pre_call_fetch_credential_uuid: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _enabled_means_always(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("pre_call_fetch_enabled") is True:
+            return {**value, "pre_call_fetch_mode": value.get("pre_call_fetch_mode") or "always"}
+        return value
 
 
 class EndCallData(ConversationNodeData):

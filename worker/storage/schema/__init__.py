@@ -2,6 +2,7 @@
 
 from worker.storage.schema.base import metadata
 from worker.storage.schema.capacity import enqueue_rates, worker_processes
+from worker.storage.schema.completions import session_completions, webhook_deliveries
 from worker.storage.schema.conversations import messages, outbox, sessions, turns, usage_entries
 from worker.storage.schema.journal import journal_steps
 from worker.storage.schema.knowledge import chunks, document_sources, documents
@@ -30,11 +31,13 @@ __all__ = [
     "outbox",
     "recordings",
     "secrets",
+    "session_completions",
     "sessions",
     "tool_versions",
     "tools",
     "turns",
     "usage_entries",
+    "webhook_deliveries",
     "worker_processes",
     "workflow_definitions",
     "workflows",

@@ -61,6 +61,8 @@ sessions = Table(
     Column("forked_from_session_id", Uuid),
     Column("forked_from_turn_id", Uuid),
     Column("initial_context", JSON, nullable=False, server_default=text("'{}'")),
+    # When further initial context was fetched, or the attempt to do so failed: it is made once.
+    time_column("fetched_at"),
     # The checkpoint the session was created with; never changes. NULL is the empty one.
     Column("checkpoint", JSON),
     # No foreign key: it would look through all sessions for each turn that is erased.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from worker.channel.subscriber import Subscriber
     from worker.embedded.postgres import EmbeddedPostgres
     from worker.settings import Settings
+    from worker.storage.completions import SessionReference
     from worker.storage.database import Database
     from worker.storage.documents import DocumentReference
     from worker.storage.outbox import RecordedEvent
@@ -41,10 +42,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Bell:
-    """A doorbell that notes for which turns and documents it was rung."""
+    """A doorbell that notes for which turns, documents and ended sessions it was rung."""
 
     rung: list[UUID] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: list[UUID] = field(default_factory=list)
 
     async def ring(self, turns: Sequence[TurnReference]) -> None:
         self.rung.extend(turn.turn_id for turn in turns)
@@ -56,6 +58,9 @@ class Bell:
             while turn_id not in self.rung:
                 self._changed.clear()
                 await self._changed.wait()
+
+    async def ring_for_sessions(self, sessions: Sequence[SessionReference]) -> None:
+        self.ended.extend(session.session_id for session in sessions)
 
     async def ring_for_document(self, document: DocumentReference) -> None:
         self.rung.append(document.document_id)

@@ -48,6 +48,15 @@ SESSION_ENDING: Final = "session.ending"
 SESSION_ENDED: Final = "session.ended"
 """The session is over and takes no further turns."""
 
+SESSION_WEBHOOK_DELIVERED: Final = "session.webhook_delivered"
+"""A webhook of the graph was told that the session has ended."""
+
+SESSION_WEBHOOK_FAILED: Final = "session.webhook_failed"
+"""A webhook of the graph could not be told, and is not tried again."""
+
+SESSION_FINALIZED: Final = "session.finalized"
+"""What is done once at the session's end is done; nothing follows in its log."""
+
 STATUS_REPORTED: Final[Mapping[str, str]] = MappingProxyType(
     {
         TURN_SCHEDULED: "scheduled",

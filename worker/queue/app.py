@@ -16,6 +16,9 @@ DOCUMENT_QUEUE: Final = "documents"
 INGEST_DOCUMENT: Final = "documents.ingest"
 """The task of a document."""
 
+COMPLETE_SESSION: Final = "sessions.complete"
+"""The task of a session that has ended. It takes no longer than a turn, so it shares their queue."""
+
 # Redis: a dead peer is noticed within this, and a publisher that cannot connect gives up.
 _SOCKET_TIMEOUT_SECONDS: Final = 5.0
 _CONNECT_TIMEOUT_SECONDS: Final = 2.0
@@ -56,7 +59,11 @@ def celery_app(broker_url: str) -> Celery:
         accept_content=["json"],
         task_serializer="json",
         task_default_queue=QUEUE,
-        task_routes={RUN_TURN: {"queue": QUEUE}, INGEST_DOCUMENT: {"queue": DOCUMENT_QUEUE}},
+        task_routes={
+            RUN_TURN: {"queue": QUEUE},
+            COMPLETE_SESSION: {"queue": QUEUE},
+            INGEST_DOCUMENT: {"queue": DOCUMENT_QUEUE},
+        },
         task_ignore_result=True,
         task_acks_late=False,
         task_publish_retry=False,

@@ -1,4 +1,4 @@
-"""Rings Celery workers for turns and documents that can be claimed."""
+"""Rings Celery workers for turns, documents and ends of sessions that can be claimed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kombu.exceptions import OperationalError
 
 from worker.errors import TurnWorkerError
-from worker.queue.app import INGEST_DOCUMENT, RUN_TURN, celery_app
+from worker.queue.app import COMPLETE_SESSION, INGEST_DOCUMENT, RUN_TURN, celery_app
 from worker.telemetry.masking import mask_secrets
 from worker.telemetry.tracing import outgoing_context
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from worker.storage.completions import SessionReference
     from worker.storage.documents import DocumentReference
     from worker.turns.dispatch import TurnReference
 
@@ -73,6 +74,15 @@ class CeleryDoorbell:
         await asyncio.get_running_loop().run_in_executor(
             self._thread, self._send, INGEST_DOCUMENT, [(document.document_id, document.organization_id)], {}
         )
+
+    async def ring_for_sessions(self, sessions: Sequence[SessionReference]) -> None:
+        """Send a message for each session that has ended.
+
+        Raises:
+            BrokerUnavailable: when the broker did not take them; some may have been sent.
+        """
+        ids = [(session.session_id, session.organization_id) for session in sessions]
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._send, COMPLETE_SESSION, ids, {})
 
     def close(self) -> None:
         """Wait for rings under way and close the connections."""

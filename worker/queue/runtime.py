@@ -25,6 +25,8 @@ from worker.storage.database import Database
 from worker.telemetry import names
 from worker.telemetry.telemetry import Telemetry
 from worker.turns.cancellations import stop_cancelled_turns
+from worker.turns.completion import CompletionWorker
+from worker.turns.completion import Ending as CompletionEnding
 from worker.turns.dispatch import Dispatch, TurnReference
 from worker.turns.executor import Ending, TurnExecutor
 from worker.turns.lease import LeaseKeeper
@@ -33,6 +35,7 @@ from worker.turns.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from worker.settings import Settings
+    from worker.storage.completions import SessionReference
     from worker.storage.documents import DocumentReference
 
 log = structlog.get_logger(__name__)
@@ -84,6 +87,10 @@ class WorkerRuntime:
         """Make chunks of a document on the loop and wait for the end of it; called by one of Celery's threads."""
         return self._loop.submit(self._ingestion.ingest(document)).result()
 
+    def complete(self, session: SessionReference) -> CompletionEnding:
+        """Do the work at a session's end on the loop and wait for the end of it; called by one of Celery's threads."""
+        return self._loop.submit(self._completion.complete(session)).result()
+
     def begin_shutdown(self) -> None:
         """Let running turns finish for the grace period, then give back the rest. Returns at once."""
         grace = self._settings.shutdown_grace_seconds
@@ -91,7 +98,8 @@ class WorkerRuntime:
         self._loop.loop.call_soon_threadsafe(self._sweeper.stop)
         # Whoever takes such a document on does so behind the chunks that are stored.
         self._loop.loop.call_soon_threadsafe(self._ingestion.give_back)
-        self._loop.loop.call_soon_threadsafe(self._loop.loop.call_later, grace, self._executor.give_back)
+        for give_back in (self._executor.give_back, self._completion.give_back):
+            self._loop.loop.call_soon_threadsafe(self._loop.loop.call_later, grace, give_back)
 
     def stop(self) -> None:
         """Close everything. Call it when no turn runs any more."""
@@ -118,6 +126,14 @@ class WorkerRuntime:
             texts=self._texts,
             telemetry=self._telemetry,
         )
+        self._completion = CompletionWorker(
+            settings=self._settings,
+            database=self._database,
+            dispatch=self._dispatch,
+            clients=self._clients,
+            web=self._web,
+            worker_name=self.name,
+        )
         self._cancellations = Subscriber(self._redis_url, patterns=[CANCELLATIONS])
         self._stopping_cancelled = asyncio.create_task(stop_cancelled_turns(self._cancellations, self._executor))
         await self._cancellations.start()
@@ -138,6 +154,7 @@ class WorkerRuntime:
         await self._cancellations.close()
         await self._stopping_cancelled
         await self._executor.drain()
+        await self._completion.drain()
         await self._ingestion.drain()
         if self._embedder is not None:
             await self._embedder.close()

@@ -9,8 +9,9 @@ from uuid import UUID
 from celery import signals
 from celery.exceptions import SecurityWarning
 
-from worker.queue.app import DOCUMENT_QUEUE, INGEST_DOCUMENT, QUEUE, RUN_TURN, celery_app
+from worker.queue.app import COMPLETE_SESSION, DOCUMENT_QUEUE, INGEST_DOCUMENT, QUEUE, RUN_TURN, celery_app
 from worker.queue.runtime import WorkerRuntime
+from worker.storage.completions import SessionReference
 from worker.storage.documents import DocumentReference
 from worker.telemetry.tracing import trace_context
 from worker.turns.dispatch import TurnReference
@@ -35,6 +36,11 @@ def worker_app(runtime: WorkerRuntime, broker_url: str) -> Celery:
     def ingest_document(document_id: str, organization_id: str) -> str:
         """Make chunks of one document if it can be claimed, and say how that ended."""
         return runtime.ingest(DocumentReference(UUID(organization_id), UUID(document_id))).value
+
+    @app.task(name=COMPLETE_SESSION)
+    def complete_session(session_id: str, organization_id: str) -> str:
+        """Do what is done once when a session ends, if it can be claimed, and say how that ended."""
+        return runtime.complete(SessionReference(UUID(organization_id), UUID(session_id))).value
 
     # A bootstep's stop() would run before the pool has drained; the signals come at the right moments.
     # Logging is set up already; a receiver, whatever it does, keeps Celery from setting it up once more.

@@ -13,6 +13,7 @@ from sqlalchemy import TextClause, text
 
 from worker.errors import TurnWorkerError
 from worker.storage.cancel import SESSION_ENDED, cancel_turns, cancelled_events
+from worker.storage.completions import plan_completion
 from worker.storage.database import to_json
 from worker.storage.outbox import RECORD_EVENTS, NewEvent, RecordedEvent, event_parameters, recorded_events
 from worker.storage.session_lock import lock_session
@@ -225,10 +226,16 @@ async def end_line(
 ) -> tuple[UUID, ...]:
     """Lock a session that is ending, cancel what is left in its line, and return the cancelled turns in line order.
 
+    What is to be done once it has ended is written down with it.
+
+    Args:
+        except_turn_id: The turn that ends the session, if one does.
+
     Raises:
         SessionNotFound: when the organization has no such session.
     """
     await lock_session(connection, organization_id=organization_id, session_id=session_id)
+    await plan_completion(connection, organization_id=organization_id, session_id=session_id, turn_id=except_turn_id)
     return await cancel_turns(
         connection,
         organization_id=organization_id,

@@ -60,7 +60,14 @@ _OF_ITS_TURNS: Final = """
 """
 _OF_ITS_OWN: Final = "organization_id = :organization_id AND session_id = :session_id"
 
+_OF_ITS_END: Final = f"""
+    organization_id = :organization_id
+    AND completion_id IN (SELECT id FROM session_completions WHERE {_OF_ITS_OWN})
+"""
+
 CONTENT: Final = {
+    "webhook_deliveries": _OF_ITS_END,
+    "session_completions": _OF_ITS_OWN,
     "journal_steps": _OF_ITS_TURNS,
     "messages": _OF_ITS_TURNS,
     "outbox": _OF_ITS_OWN,

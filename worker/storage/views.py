@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from worker.conversation.usage import LLMUsage, Usage, usage_key
 from worker.conversation.user_message import UserMessage
-from worker.storage.schema import outbox, sessions, turns, usage_entries, workflow_definitions
+from worker.storage.schema import outbox, session_completions, sessions, turns, usage_entries, workflow_definitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -233,12 +233,22 @@ _EVENT_COLUMNS = (
     outbox.c.payload,
     outbox.c.created_at,
 )
+# What is done at a session's end is reported in its log, after the end.
+_NOTHING_LEFT_TO_DO = ~(
+    select(session_completions.c.id)
+    .where(
+        session_completions.c.session_id == sessions.c.id,
+        session_completions.c.organization_id == sessions.c.organization_id,
+        session_completions.c.status.in_(("pending", "running")),
+    )
+    .exists()
+)
 _SESSION_EVENTS = (
     select(
         sessions.c.organization_id,
         sessions.c.id.label("session_id"),
         sessions.c.revision,
-        (sessions.c.state == "completed").label("over"),
+        and_(sessions.c.state == "completed", _NOTHING_LEFT_TO_DO).label("over"),
         *_EVENT_COLUMNS,
     )
     .outerjoin(

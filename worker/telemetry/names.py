@@ -120,6 +120,17 @@ DOCUMENT_DEFECT: Final = "document.defect"
 EMBEDDINGS_FAILED: Final = "embeddings.failed"
 """There are no vectors of a document or of a question; words alone decide what is found."""
 
+# The end of a session
+
+COMPLETION_DEFECT: Final = "completion.defect"
+"""A defect of this program kept the work at a session's end from being done; the line has the traceback."""
+
+COMPLETION_FAILED: Final = "completion.failed"
+"""The work at a session's end was given up, with its `code`."""
+
+SWEEP_RANG_SESSIONS: Final = "sweep.rang_sessions"
+"""A sweep rang for the ends of `count` sessions that nobody had taken up."""
+
 # Leases
 
 LEASE_LOST: Final = "lease.lost"

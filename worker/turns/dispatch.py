@@ -15,6 +15,7 @@ import structlog
 
 from worker.channel.envelope import Envelope
 from worker.channel.event_types import (
+    SESSION_ENDED,
     STATUS_REPORTED,
     TURN_CANCELLED,
     TURN_COMPLETED,
@@ -24,6 +25,7 @@ from worker.channel.event_types import (
 )
 from worker.errors import TurnWorkerError
 from worker.storage.backlog import Line, choose_turns, forget_rings
+from worker.storage.completions import SessionReference
 from worker.storage.outbox import RecordedEvent, mark_published
 from worker.telemetry import names, signals, tracing
 from worker.telemetry.telemetry import Telemetry
@@ -76,6 +78,13 @@ class Doorbell(Protocol):
             TurnWorkerError: when the broker cannot be reached within a few seconds.
         """
 
+    async def ring_for_sessions(self, sessions: Sequence[SessionReference]) -> None:
+        """Ring for each session at whose end there may be something to do.
+
+        Raises:
+            TurnWorkerError: when the broker cannot be reached within a few seconds.
+        """
+
 
 class Dispatch:
     """Publishes and rings after a commit, in the background, one per process and event loop."""
@@ -112,6 +121,11 @@ class Dispatch:
             self._places[place] = len(events)
         if self._to_publish and self._publishing is None:
             self._publishing = self._start(self._publish())
+        ended = [
+            SessionReference(event.organization_id, event.session_id) for event in events if event.type == SESSION_ENDED
+        ]
+        if ended:
+            self._start(self._ring_for_sessions(ended))
         if ring:
             self._ring_soon(ring)
         else:
@@ -142,6 +156,24 @@ class Dispatch:
         await self._publisher.publish([_envelope(event) for event in events])
         if self._telemetry.metrics is not None:
             self._telemetry.metrics.events_published(len(events))
+
+    def complete_later(self, session: SessionReference, delay_seconds: float) -> None:
+        """Ring for a session's end when its pause is over. If this process ends before, a sweep does."""
+
+        def ring() -> None:
+            self._later.discard(timer)
+            self._start(self._ring_for_sessions([session]))
+
+        timer = asyncio.get_running_loop().call_later(delay_seconds, ring)
+        self._later.add(timer)
+
+    async def ring_for_sessions(self, sessions: Sequence[SessionReference]) -> None:
+        """Ring for ends of sessions now.
+
+        Raises:
+            TurnWorkerError: when the broker cannot be reached.
+        """
+        await self._doorbell.ring_for_sessions(sessions)
 
     async def ring(self, turns: Sequence[TurnReference]) -> None:
         """Ring for turns now.
@@ -193,6 +225,13 @@ class Dispatch:
                 place.record(
                     signals.SPAN_PUBLISH, kind="producer", started_ns=began, attributes=attributes, error=error
                 )
+
+    async def _ring_for_sessions(self, sessions: Sequence[SessionReference]) -> None:
+        try:
+            await self.ring_for_sessions(sessions)
+        except TurnWorkerError as error:
+            session_ids = [str(session.session_id) for session in sessions]
+            log.warning(names.RING_FAILED, error=str(error), session_ids=session_ids)
 
     def _ring_soon(self, turns: Sequence[TurnReference]) -> None:
         self._to_ring.extend(turns)

@@ -131,7 +131,7 @@ class TurnLoader:
             web=web,
             mcp=McpTurn(self._mcp_servers, web),
             recordings=recordings,
-            documents=self._knowledge_base.of(organization_id),
+            documents=self._knowledge_base.of(claimed.attempt.organization_id),
         )
 
     def _trace_template(self, organization_settings: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ import structlog
 
 from worker.errors import TurnWorkerError
 from worker.storage.backlog import forget_rings
+from worker.storage.completions import take_overdue_completions
 from worker.storage.outbox import lock_unpublished, mark_published
 from worker.storage.sweeps import purge_idempotency_keys, take_overdue_turns
 from worker.storage.worker_processes import forget_silent, keep_alive, sign_off
@@ -78,7 +79,7 @@ class Sweeper:
         self._stopping.set()
 
     async def sweep(self) -> None:
-        """Ring for every overdue turn, as far as there is room for them, and publish up to a batch of overdue events.
+        """Ring for every overdue turn, as far as there is room, and for ends of sessions; publish overdue events.
 
         Raises:
             TurnWorkerError: when PostgreSQL, the broker or the channel is not available.
@@ -89,6 +90,7 @@ class Sweeper:
             turns = await self._take_overdue_turns()
             is_full = len(turns) >= self._settings.sweep_batch
             await self._ring(turns)
+        await self._ring_for_overdue_sessions()
         await self._publish_overdue_events()
 
     async def _ring(self, turns: Sequence[TurnReference]) -> None:
@@ -117,6 +119,18 @@ class Sweeper:
             log.warning(names.SWEEP_FAILED, error=str(error))
         except Exception:  # as for the sweep itself
             log.exception(names.SWEEP_FAILED)
+
+    async def _ring_for_overdue_sessions(self) -> None:
+        async with self._database.transaction() as connection:
+            sessions = await take_overdue_completions(
+                connection,
+                after_seconds=self._settings.sweep_after_seconds,
+                again_seconds=self._settings.ring_again_seconds,
+                batch=self._settings.sweep_batch,
+            )
+        if sessions:
+            log.info(names.SWEEP_RANG_SESSIONS, count=len(sessions))
+            await self._dispatch.ring_for_sessions(sessions)
 
     async def _announce(self) -> None:
         if self._worker_name is not None:

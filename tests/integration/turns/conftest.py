@@ -15,8 +15,10 @@ from worker.embedded.scripted_llm import ScriptedLLM
 from worker.engine.llm.clients import ProviderClients
 from worker.engine.web.client import WebClient
 from worker.settings import Settings
+from worker.storage.completions import SessionReference
 from worker.storage.database import Database
 from worker.telemetry.telemetry import Telemetry
+from worker.turns.completion import CompletionWorker
 from worker.turns.dispatch import Dispatch, TurnReference
 from worker.turns.executor import TurnExecutor
 from worker.turns.fault_points import no_fault
@@ -42,10 +44,15 @@ class RecordingDoorbell:
     """A doorbell that remembers who was rung for, and lets a test wait for it."""
 
     rung: list[TurnReference] = field(default_factory=list)
+    ended: list[SessionReference] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def ring(self, turns: Sequence[TurnReference]) -> None:
         self.rung += turns
+        self.changed.set()
+
+    async def ring_for_sessions(self, sessions: Sequence[SessionReference]) -> None:
+        self.ended += sessions
         self.changed.set()
 
     async def ring_for_document(self, document: DocumentReference) -> None:
@@ -63,6 +70,7 @@ class Worker:
 
     world: World
     executor: TurnExecutor
+    completion: CompletionWorker
     dispatch: Dispatch
     doorbell: RecordingDoorbell
 
@@ -71,6 +79,10 @@ class Worker:
 
     async def execute(self, turn_id: Any) -> str:
         return (await self.executor.execute(self.reference(turn_id))).value
+
+    async def complete(self, session_id: Any) -> str:
+        session = SessionReference(self.world.organization_id, session_id)
+        return (await self.completion.complete(session)).value
 
     def start(self, turn_id: Any) -> asyncio.Task[str]:
         return asyncio.create_task(self.execute(turn_id))
@@ -124,12 +136,22 @@ def make_worker(
             fault_point=fault_point,
             telemetry=telemetry,
         )
+        completion = CompletionWorker(
+            settings=settings,
+            database=database,
+            dispatch=dispatch,
+            clients=clients,
+            web=web,
+            worker_name="test",
+        )
         try:
-            yield Worker(world, executor, dispatch, doorbell)
+            yield Worker(world, executor, completion, dispatch, doorbell)
         finally:
             executor.give_back()
+            completion.give_back()
             await asyncio.to_thread(leases.stop)
             await executor.drain()
+            await completion.drain()
             await dispatch.drain()
             await clients.close()
             await web.close()

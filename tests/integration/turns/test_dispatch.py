@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from tests.integration.turns.conftest import Worker
     from tests.world import World
+    from worker.storage.completions import SessionReference
     from worker.storage.documents import DocumentReference
 
 
@@ -31,6 +32,9 @@ class SilentBroker:
         raise BrokerUnavailable("no answer")
 
     async def ring_for_document(self, document: DocumentReference) -> None:
+        raise BrokerUnavailable("no answer")
+
+    async def ring_for_sessions(self, sessions: Sequence[SessionReference]) -> None:
         raise BrokerUnavailable("no answer")
 
 

@@ -18,9 +18,10 @@ _UNFINISHED = "IN_PROGRESS"
 def unpaired_tool_calls(messages: Iterable[Message]) -> tuple[str, ...]:
     """Name the calls without a result and the results without a call, by the call's id, in order.
 
-    A context may be stored only when this is empty. Both notations are read: Anthropic's content blocks (`tool_use`,
-    `tool_result`) and OpenAI's (`tool_calls`, role `tool`), also inside pipecat's `{"llm", "message"}` wrapper. As the
-    providers demand, the results of a message's calls stand before anything else is said.
+    A context may be stored only when this is empty. Each notation is read: Anthropic's content blocks (`tool_use`,
+    `tool_result`), OpenAI's (`tool_calls`, role `tool`) and Gemini's parts (`function_call`), also inside pipecat's
+    `{"llm", "message"}` wrapper. As the providers demand, the results of a message's calls stand before anything else
+    is said.
     """
     unpaired: dict[str, None] = {}
     waiting: dict[str, None] = {}
@@ -59,7 +60,9 @@ def _parts(message: Message) -> _Parts:
     results = [str(block.get("tool_use_id")) for block in blocks if block.get("type") == "tool_result"]
     calls = [str(block.get("id")) for block in blocks if block.get("type") == "tool_use"]
     calls += [str(call.get("id")) for call in _objects(message.get("tool_calls"))]
-    speaks = (isinstance(content, str) and content != "") or len(blocks) > len(results) + len(calls)
+    parts = _objects(message.get("parts"))
+    calls += [str(call.get("id")) for part in parts if isinstance(call := part.get("function_call"), dict)]
+    speaks = (isinstance(content, str) and content != "") or len(blocks) + len(parts) > len(results) + len(calls)
     return _Parts(results, calls, speaks)
 
 

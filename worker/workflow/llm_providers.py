@@ -36,7 +36,10 @@ class LLMProvider:
     @property
     def installed(self) -> bool:
         """Whether its SDK is there."""
-        return self.package is None or find_spec(self.package) is not None
+        try:
+            return self.package is None or find_spec(self.package) is not None
+        except ModuleNotFoundError:  # not even the package around it is there
+            return False
 
 
 def _compatible(base_url: str | None, name: str, service: str) -> LLMProvider:
@@ -69,6 +72,13 @@ LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
     "sambanova": _compatible("https://api.sambanova.ai/v1", "sambanova", "SambaNovaLLMService"),
     "together": _compatible("https://api.together.xyz/v1", "together", "TogetherLLMService"),
     "xai": _compatible("https://api.x.ai/v1", "xai", "GrokLLMService"),
+    # Those below have a protocol and an SDK of their own.
+    "google": LLMProvider(
+        base_url="https://generativelanguage.googleapis.com",
+        service="pipecat.services.google.llm:GoogleLLMService",
+        extra="google",
+        package="google.genai",
+    ),
 }
 """Every provider by name. The base URLs are those of pipecat's services (pipecat-ai 1.14)."""
 
@@ -86,9 +96,9 @@ def missing_extra(name: str, extra: str) -> str:
     return f"The provider {name!r} needs a package that is not installed: pip install '{DISTRIBUTION}[{extra}]'."
 
 
-def provider_problem(name: str) -> str | None:
+def provider_problem(name: str, known: Mapping[str, LLMProvider] = LLM_PROVIDERS) -> str | None:
     """Say why a provider cannot be used by this installation at all; None when it can."""
-    found = LLM_PROVIDERS.get(name)
+    found = known.get(name)
     if found is None:
         return unknown_provider(name)
     if found.extra is not None and not found.installed:

@@ -1,4 +1,4 @@
-"""Fixtures of the engine's tests: a scripted LLM, clients, and a conversation in either provider's protocol."""
+"""Fixtures of the engine's tests: a scripted LLM, clients, and a conversation in each provider's protocol."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ async def clients() -> AsyncIterator[ProviderClients]:
     await clients.close()
 
 
-@pytest.fixture(params=["anthropic", "openai"])
+@pytest.fixture(params=["anthropic", "openai", "google"])
 def model(request: pytest.FixtureRequest, llm: ScriptedLLM) -> ResolvedModel:
-    """The scripted LLM, by either protocol: what the engine promises holds for both."""
+    """The scripted LLM, by each protocol: what the engine promises holds for all."""
     provider(request.param)  # loads its SDK, so that no test's time limit has to allow for it
     path = "/v1" if request.param == "openai" else ""
     return ResolvedModel(

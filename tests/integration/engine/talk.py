@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ANTHROPIC = pytest.mark.parametrize("model", ["anthropic"], indirect=True)
 OPENAI = pytest.mark.parametrize("model", ["openai"], indirect=True)
+GOOGLE = pytest.mark.parametrize("model", ["google"], indirect=True)
 """For what is particular to one provider, or does not depend on it and takes its time."""
 
 KEY = "sk-test-0123456789abcdef"

@@ -270,6 +270,7 @@ async def test_a_providers_own_address_without_a_key_is_not_configured(
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "the operator's")
     monkeypatch.setenv("OPENAI_API_KEY", "the operator's")
+    monkeypatch.setenv("GOOGLE_API_KEY", "the operator's")
     assert talk.model is not None
     talk.model = replace(talk.model, api_key=None, base_url=None)
 
@@ -279,7 +280,15 @@ async def test_a_providers_own_address_without_a_key_is_not_configured(
 async def test_a_key_of_the_environment_is_never_sent_to_another_address(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+    for name in (
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "OPENAI_API_KEY",
+        "OPENAI_ORG_ID",
+        "OPENAI_PROJECT_ID",
+        "GOOGLE_API_KEY",
+        "GOOGLE_CLOUD_PROJECT",
+    ):
         monkeypatch.setenv(name, "the-operators")
     assert talk.model is not None
     talk.model = replace(talk.model, api_key=None)
@@ -329,6 +338,7 @@ async def test_a_failure_survives_pickling(talk: Talk) -> None:
     assert copy.retry_after_seconds == 7
 
 
+@pytest.mark.parametrize("model", ["anthropic", "openai"], indirect=True)  # Gemini is left to say what it takes
 async def test_a_conversation_that_the_provider_cannot_be_sent_is_an_invalid_request(talk: Talk) -> None:
     file = {"file_data": "data:application/x-tar;base64,aGk=", "filename": "a.tar", "mime_type": "application/x-tar"}
     talk.at("start", {"role": "user", "content": [{"type": "file_base64", "file": file}]})

@@ -81,7 +81,7 @@ async def test_the_model_is_told_of_the_greeting_so_that_it_does_not_greet_twice
     await talk.turn("Hi")
 
     (request,) = talk.llm.requests
-    assert "Hello Ada." in str(request.body["messages"])
+    assert "Hello Ada." in str(request.body)
     assert request.user_text == "Hi"
 
 

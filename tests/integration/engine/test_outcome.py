@@ -208,6 +208,7 @@ async def test_a_tool_call_that_was_cut_short_is_not_made(talk: Talk) -> None:
     assert outcome.checkpoint.current_node_id == "start"
 
 
+@pytest.mark.parametrize("model", ["anthropic", "openai"], indirect=True)
 async def test_the_model_configuration_reaches_the_provider(talk: Talk) -> None:
     assert talk.model is not None
     talk.model = replace(talk.model, max_tokens=77, temperature=0.25, parameters={"top_p": 0.5, "made_up": [1]})
@@ -251,6 +252,7 @@ async def test_a_hundred_turns_at_once_do_not_mix(talk: Talk) -> None:
         assert len(outcome.events) == 3
 
 
+@pytest.mark.parametrize("model", ["anthropic", "openai"], indirect=True)
 async def test_images_of_the_user_reach_the_provider_and_stay_in_the_conversation(talk: Talk) -> None:
     talk.at("start")
     picture = Image(media_type="image/png", data="iVBORw0KGgo=")

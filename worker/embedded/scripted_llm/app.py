@@ -18,6 +18,7 @@ from worker.embedded.scripted_llm.anthropic_api import AnthropicApi
 from worker.embedded.scripted_llm.control import control_routes
 from worker.embedded.scripted_llm.embeddings_api import EmbeddingsApi
 from worker.embedded.scripted_llm.errors import ApiError
+from worker.embedded.scripted_llm.google_api import GENERATE, STREAM, GoogleApi
 from worker.embedded.scripted_llm.openai_api import OpenAIApi
 from worker.embedded.scripted_llm.recorder import RecordedRequest
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 """The limit of the Anthropic Messages API: https://platform.claude.com/docs/en/api/errors."""
 
-_CREDENTIAL_HEADERS = frozenset({"x-api-key", "authorization"})
+_CREDENTIAL_HEADERS = frozenset({"x-api-key", "authorization", "x-goog-api-key"})
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -61,6 +62,7 @@ class ScriptedApp:
                 web.post("/v1/messages/count_tokens", self._count_tokens),
                 web.post("/v1/chat/completions", partial(self._serve, OpenAIApi())),
                 web.post("/v1/embeddings", partial(self._serve, EmbeddingsApi())),
+                web.post(f"/v1beta/models/{{model}}:{{method:{GENERATE}|{STREAM}}}", self._serve_google),
                 *control_routes(self, self._recorder),
                 web.route("*", "/{path:.*}", _not_found),
             ]
@@ -96,6 +98,10 @@ class ScriptedApp:
         except (asyncio.CancelledError, ConnectionError):
             self._recorder.mark_client_gone(recorded)
             raise
+
+    async def _serve_google(self, http: web.Request) -> web.StreamResponse:
+        """Serve a request whose path says what others say in the body."""
+        return await self._serve(GoogleApi(http.match_info["model"], stream=http.match_info["method"] == STREAM), http)
 
     async def _count_tokens(self, http: web.Request) -> web.Response:
         api, request_id, headers = AnthropicApi(), _request_id(), _headers(http)

@@ -26,7 +26,7 @@ class ApiError(TurnWorkerError):
         message: What the caller is told.
         error_type: The API's error type. Default: the one the real API sends with the status.
         param: OpenAI only: the parameter at fault.
-        error_code: OpenAI only: the machine-readable reason.
+        error_code: OpenAI and Gemini: the machine-readable reason.
         retry_after: Seconds until the caller may try again.
     """
 

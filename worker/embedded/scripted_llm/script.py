@@ -93,7 +93,7 @@ class ErrorReply(_ScriptPart):
     type: str | None = None
     """The API's error type. Default: the one the real API sends with this status."""
     code: str | None = None
-    """OpenAI only: the error's code, e.g. `insufficient_quota`."""
+    """OpenAI: the error's code, e.g. `insufficient_quota`. Gemini: the reason among its details, e.g. `API_KEY_INVALID`."""
     message: str | None = None
     retry_after: NonNegativeFloat | None = None
     """Seconds, sent as the `retry-after` header."""

@@ -1,6 +1,7 @@
 """What an SDK's exception means: which failure it is, whether it may pass, and what an operator can do about it.
 
-Sources: https://platform.claude.com/docs/en/api/errors and https://platform.openai.com/docs/guides/error-codes.
+Sources: https://platform.claude.com/docs/en/api/errors, https://platform.openai.com/docs/guides/error-codes and
+https://ai.google.dev/gemini-api/docs/troubleshooting.
 """
 
 from __future__ import annotations
@@ -47,6 +48,16 @@ _BY_REASON: Final[Mapping[str, _Kind]] = {
     "context_length_exceeded": failures.LLMRequestTooLarge,
     "rate_limit_exceeded": failures.LLMRateLimited,
     "server_error": failures.LLMUnavailable,
+    # Google's statuses, and the reason beside an INVALID_ARGUMENT that is no fault of the request
+    "API_KEY_INVALID": failures.LLMAuthenticationFailed,
+    "UNAUTHENTICATED": failures.LLMAuthenticationFailed,
+    "FAILED_PRECONDITION": failures.LLMQuotaExhausted,  # "enable billing on your project"
+    "PERMISSION_DENIED": failures.LLMPermissionDenied,
+    "NOT_FOUND": failures.LLMNotFound,
+    "RESOURCE_EXHAUSTED": failures.LLMRateLimited,
+    "UNAVAILABLE": failures.LLMOverloaded,
+    "INTERNAL": failures.LLMUnavailable,
+    "DEADLINE_EXCEEDED": failures.LLMTimeout,
 }
 """Failures by the machine-readable reason in the body, which is more exact than the status and is all that an error in
 the middle of a stream has."""
@@ -55,8 +66,10 @@ _BY_WORDS: Final[tuple[tuple[str, _Kind], ...]] = (
     ("credit balance is too low", failures.LLMQuotaExhausted),
     ("prompt is too long", failures.LLMRequestTooLarge),
     ("exceed context limit", failures.LLMRequestTooLarge),
+    ("exceeds the maximum number of tokens", failures.LLMRequestTooLarge),
 )
-"""What Anthropic says with the reason `invalid_request_error` although it means something more particular."""
+"""What Anthropic says with the reason `invalid_request_error`, and Google with `INVALID_ARGUMENT`, although it means
+something more particular."""
 
 _BY_STATUS: Final[Mapping[int, _Kind]] = {
     HTTPStatus.UNAUTHORIZED: failures.LLMAuthenticationFailed,
@@ -83,7 +96,7 @@ _ADVICE: Final[Mapping[_Kind, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class SDKErrors:
-    """The exceptions of one SDK. Anthropic's and OpenAI's have the same attributes but no common class.
+    """The exceptions of one SDK. They have the same attributes, at least as we hand them on, but no common class.
 
     Attributes:
         status: The API answered with an error status.

@@ -111,6 +111,9 @@ def portable(message: Message) -> Message:
     Used when a conversation goes on with another provider, to which the rest means nothing.
     """
     content = message.get("content")
+    parts = message.get("parts")
+    if isinstance(parts, list):  # Gemini's
+        content = [block for part in parts if isinstance(part, dict) and (block := _block_of(part))]
     if not isinstance(content, list):
         return message
     blocks = [block for block in content if isinstance(block, dict)]
@@ -128,3 +131,11 @@ def tool_call(block: Block) -> ToolCall:
     """Read a `tool_use` block."""
     arguments = block.get("input")
     return ToolCall(str(block["id"]), str(block["name"]), arguments if isinstance(arguments, dict) else None)
+
+
+def _block_of(part: Block) -> Block | None:
+    """Write a part of Gemini's as an Anthropic block, if it is text or a call."""
+    call = part.get("function_call")
+    if isinstance(call, dict):
+        return {"type": "tool_use", "id": call.get("id"), "name": call.get("name"), "input": call.get("args")}
+    return {"type": "text", "text": part["text"]} if part.get("text") and not part.get("thought") else None

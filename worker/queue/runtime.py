@@ -28,7 +28,7 @@ from worker.turns.cancellations import stop_cancelled_turns
 from worker.turns.completion import CompletionWorker
 from worker.turns.completion import Ending as CompletionEnding
 from worker.turns.dispatch import Dispatch, TurnReference
-from worker.turns.executor import Ending, TurnExecutor
+from worker.turns.executor import TurnExecutor
 from worker.turns.lease import LeaseKeeper
 from worker.turns.queue_watch import QueueWatch
 from worker.turns.sweeper import Sweeper
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.storage.completions import SessionReference
     from worker.storage.documents import DocumentReference
+    from worker.turns.endings import Ending
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -12,25 +11,20 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from worker.conversation.event import SESSION_END
-from worker.conversation.history import context_delta
 from worker.engine.failures import TransientFailure, TurnFailed
 from worker.engine.turn import run_turn
 from worker.errors import TurnWorkerError
-from worker.storage.attempts import Completion, LeaseLost, complete_turn, fail_turn, give_back_turn, retry_turn
-from worker.storage.backlog import Line
-from worker.storage.claim import Attempt, ClaimedTurn, RunningSlotTaken, claim_turn
+from worker.storage.attempts import LeaseLost
+from worker.storage.claim import ClaimedTurn, RunningSlotTaken, claim_turn
 from worker.storage.database import Database, DatabaseUnavailable
-from worker.storage.outbox import NewEvent
-from worker.telemetry import names, observed, signals
-from worker.telemetry.masking import mask_secrets
+from worker.telemetry import names
 from worker.telemetry.telemetry import Telemetry
-from worker.telemetry.tracing import TracedTurn, span
-from worker.turns.dispatch import Dispatch, TurnReference
+from worker.telemetry.tracing import TracedTurn
+from worker.turns.completed_turn import defect
+from worker.turns.endings import Ending, Endings
 from worker.turns.fault_points import no_fault
 from worker.turns.journal import TurnJournal
 from worker.turns.lease import LeaseKeeper, Loss
-from worker.turns.lifecycle import RetryPolicy
 from worker.turns.loading import LoadedTurn, TurnLoader
 from worker.turns.organization_traces import OrganizationTraces
 from worker.turns.pre_call_fetch import fetch_before_opening, is_first_opening
@@ -38,40 +32,22 @@ from worker.turns.suspects import Suspects
 from worker.turns.usage_ledger import UsageLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from uuid import UUID
 
-    from pydantic import JsonValue
-
     from worker.channel.text_stream import TextStream, TextStreams
-    from worker.conversation.event import TurnEvent
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.outcome import TurnOutcome
     from worker.engine.web.client import WebClient
     from worker.settings import Settings
     from worker.storage.outbox import RecordedEvent
     from worker.storage.usage import UsageEntry
+    from worker.turns.dispatch import Dispatch, TurnReference
     from worker.turns.fault_points import FaultPoint
 
     _Write = Callable[[Sequence[UsageEntry]], Awaitable[Sequence[RecordedEvent]]]
 
 log = structlog.get_logger(__name__)
-
-_COMMIT_PAUSES_SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
-_EVENT_PREFIX: Final = "turn."
-
-
-class Ending(Enum):
-    """How an execution ended; the value is what Celery's log and monitors show for the task."""
-
-    NOT_CLAIMABLE = "not claimable"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    RETRYING = "retrying"
-    GIVEN_BACK = "given back"
-    LEASE_LOST = "lease lost"
-    CANCELLED = "cancelled"
-
 
 _FINAL: Final = frozenset({Ending.COMPLETED, Ending.FAILED, Ending.CANCELLED})
 
@@ -173,12 +149,7 @@ class TurnExecutor:
         self._fault_point = fault_point
         self._loader = TurnLoader(settings, database, web)
         self._usage = UsageLedger(database)
-        self._retries = RetryPolicy(
-            max_provider_failures=settings.max_provider_failures,
-            base_seconds=settings.retry_base_seconds,
-            max_seconds=settings.retry_max_seconds,
-        )
-        self._random = random.Random()  # noqa: S311 -- spreads retries out, protects nothing
+        self._endings = Endings(settings, database, dispatch, self._usage, lambda: self._stopping)
         self._suspects = Suspects(settings.max_worker_losses)
         self._running: set[_RunningAttempt] = set()
         self._stopping = False
@@ -259,7 +230,7 @@ class TurnExecutor:
 
     async def _leave_to_others(self, claimed: ClaimedTurn) -> Ending:
         try:
-            return await self._give_back(claimed)
+            return await self._endings.give_back(claimed)
         except LeaseLost:
             return Ending.LEASE_LOST
 
@@ -310,28 +281,28 @@ class TurnExecutor:
     ) -> Ending:
         match result:
             case (loaded, outcome):
-                ending = await self._complete(loaded, outcome)
+                ending = await self._endings.complete(loaded, outcome)
             case asyncio.CancelledError() if stopped is _Stop.LEASE_LOST:
                 ending = Ending.LEASE_LOST
             case asyncio.CancelledError() if stopped is _Stop.CANCELLED:
                 log.info(names.TURN_CANCELLED)
                 ending = Ending.CANCELLED
             case asyncio.CancelledError():
-                ending = await self._give_back(claimed)
+                ending = await self._endings.give_back(claimed)
             case LeaseLost() as lost:
                 raise lost
             case TransientFailure() as failure:
-                ending = await self._retry(claimed, failure, elapsed_seconds)
+                ending = await self._endings.retry(claimed, failure, elapsed_seconds)
             case TurnFailed() as failure:
-                ending = await self._fail(claimed, failure, failure.events)
+                ending = await self._endings.fail(claimed, failure, failure.events)
             case DatabaseUnavailable() as error:
                 log.warning(names.TURN_NOT_LOADED, error=str(error))
-                ending = await self._give_back(claimed)
+                ending = await self._endings.give_back(claimed)
             case TurnWorkerError() as error:
-                ending = await self._fail(claimed, error)
+                ending = await self._endings.fail(claimed, error)
             case error:  # a defect of ours must end the turn, not take it through every worker
                 log.error(names.TURN_DEFECT, exc_info=error)
-                ending = await self._fail(claimed, _defect(error))
+                ending = await self._endings.fail(claimed, defect(error))
         return ending
 
     async def _load_and_run(self, claimed: ClaimedTurn, running: _RunningAttempt) -> tuple[LoadedTurn, TurnOutcome]:
@@ -367,137 +338,6 @@ class TurnExecutor:
                 await loaded.tools.close()
         return loaded, outcome
 
-    async def _complete(self, loaded: LoadedTurn, outcome: TurnOutcome) -> Ending:
-        attempt = loaded.claimed.attempt
-        completion = _completion(loaded, outcome)
-        # Only a turn that ends its session writes more than one statement.
-        connect = self._database.transaction if completion.end_reason is not None else self._database.statement
-
-        async def complete(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
-            async with connect() as connection:
-                return await complete_turn(connection, attempt, completion, usage)
-
-        try:
-            await self._commit(attempt, complete)
-        except (LeaseLost, DatabaseUnavailable):
-            raise
-        except Exception as error:  # what cannot be stored will not be storable in another worker either
-            log.exception(names.TURN_DEFECT)
-            return await self._fail(loaded.claimed, _defect(error))
-        log.info(names.TURN_COMPLETED, duration_seconds=round(outcome.usage.call_duration_seconds, 4))
-        return Ending.COMPLETED
-
-    async def _fail(self, claimed: ClaimedTurn, error: TurnWorkerError, events: Iterable[TurnEvent] = ()) -> Ending:
-        described = _described(error)
-        before = _new_events(claimed.attempt, events)
-
-        async def fail(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
-            async with self._database.statement() as connection:
-                return await fail_turn(connection, claimed.attempt, error=described, events=before, usage=usage)
-
-        observed.turn_failed(error.code, str(error))
-        await self._commit(claimed.attempt, fail)
-        log.error(names.TURN_FAILED, code=described["code"], error=described["message"])
-        return Ending.FAILED
-
-    async def _retry(self, claimed: ClaimedTurn, failure: TransientFailure, elapsed_seconds: float) -> Ending:
-        pause = self._retries.pause(
-            failures=claimed.provider_failures + 1,
-            retry_after_seconds=failure.retry_after_seconds,
-            seconds_to_deadline=claimed.seconds_to_deadline - elapsed_seconds,
-            random=self._random,
-        )
-        if pause is None:
-            return await self._fail(claimed, failure, failure.events)
-        described = _described(failure)
-
-        async def retry(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
-            async with self._database.statement() as connection:
-                return await retry_turn(connection, claimed.attempt, error=described, delay_seconds=pause, usage=usage)
-
-        observed.turn_failed(failure.code, str(failure))
-        await self._commit(claimed.attempt, retry)
-        self._dispatch.look_later(Line(claimed.attempt.organization_id, claimed.attempt.session_id), pause)
-        log.warning(
-            names.TURN_RETRYING, code=described["code"], error=described["message"], delay_seconds=round(pause, 2)
-        )
-        return Ending.RETRYING
-
-    async def _give_back(self, claimed: ClaimedTurn) -> Ending:
-        async def give_back(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
-            async with self._database.statement() as connection:
-                return await give_back_turn(connection, claimed.attempt, usage=usage)
-
-        await self._commit(claimed.attempt, give_back, ring=[_reference(claimed.attempt)])
-        log.info(names.TURN_HANDED_BACK)
-        return Ending.GIVEN_BACK
-
-    async def _commit(self, attempt: Attempt, write: _Write, *, ring: Sequence[TurnReference] = ()) -> None:
-        """Make the one guarded write that ends this attempt, then publish and ring what follows from it.
-
-        While PostgreSQL is away the result is kept and tried again: the fence makes that safe. If a commit landed but its
-        answer was lost, the next try finds the attempt over and ends as if the lease were lost; a sweep publishes and rings.
-        """
-        pauses = iter(_COMMIT_PAUSES_SECONDS)
-        usage = self._usage.take(attempt)
-        try:
-            events = None
-            with span(signals.SPAN_COMMIT, kind="client"):
-                while events is None:
-                    try:
-                        events = await write(usage)
-                    except DatabaseUnavailable as error:
-                        if self._stopping:
-                            raise
-                        log.warning(names.COMMIT_FAILED, error=str(error))
-                        await asyncio.sleep(next(pauses, _COMMIT_PAUSES_SECONDS[-1]))
-        except BaseException:
-            # What was paid for is written in any case, fenced by nothing.
-            self._usage.write(usage)
-            raise
-        self._dispatch.after_commit(events, ring)
-
-
-def _completion(loaded: LoadedTurn, outcome: TurnOutcome) -> Completion:
-    request = loaded.request
-    checkpoint = outcome.checkpoint.to_json()
-    del checkpoint["messages"]
-    delta = context_delta(request.checkpoint.messages, outcome.checkpoint.messages)
-    initial_context = dict(outcome.initial_context)
-    return Completion(
-        assistant_text=_storable_text(outcome.assistant_text),
-        assistant_created_at=outcome.assistant_created_at,
-        checkpoint=checkpoint,
-        messages=delta.messages,
-        replaces_context=delta.replaces,
-        initial_context=initial_context if initial_context != request.initial_context else None,
-        end_reason=_end_reason(outcome) if outcome.completed else None,
-        events=_new_events(loaded.claimed.attempt, outcome.events),
-    )
-
-
-def _end_reason(outcome: TurnOutcome) -> str:
-    reasons = [event.payload["reason"] for event in outcome.events if event.type == SESSION_END]
-    return str(reasons[-1])
-
-
-def _new_events(attempt: Attempt, events: Iterable[TurnEvent]) -> list[NewEvent]:
-    return [
-        NewEvent(_EVENT_PREFIX + event.type, attempt.turn_id, event.payload, created_at=event.created_at)
-        for event in events
-    ]
-
-
-def _described(error: TurnWorkerError) -> dict[str, JsonValue]:
-    return {"code": error.code, "message": mask_secrets(str(error)), "retryable": error.retryable}
-
-
-def _defect(error: BaseException) -> TurnWorkerError:
-    return TurnWorkerError(
-        f"The turn ran into a defect of this program ({type(error).__name__}). "
-        "The worker's log has the traceback under the turn's id; please report it."
-    )
-
 
 def _traced(claimed: ClaimedTurn) -> TracedTurn:
     attempt = claimed.attempt
@@ -508,14 +348,3 @@ def _traced(claimed: ClaimedTurn) -> TracedTurn:
         turn_id=attempt.turn_id,
         attempt=attempt.attempt,
     )
-
-
-def _reference(attempt: Attempt) -> TurnReference:
-    return TurnReference(attempt.organization_id, attempt.turn_id)
-
-
-def _storable_text(text: str | None) -> str | None:
-    # PostgreSQL's text holds neither NUL nor half of a surrogate pair; a model may write both.
-    if text is None:
-        return None
-    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.turns.executor import _storable_text
+from worker.turns.completed_turn import _storable_text
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,8 @@ class EndedSession:
 
 
 _NEWEST_DEFINITION = (
-    select(
-        workflow_definitions.c.id, workflow_definitions.c.definition["workflow_configurations"].label("configurations")
-    )
+    # Read whole: PostgreSQL keeps in `json` what its operators cannot take apart, such as a NUL in a prompt.
+    select(workflow_definitions.c.id, workflow_definitions.c.definition)
     .join(workflows, workflows.c.id == workflow_definitions.c.workflow_id)
     .where(
         workflows.c.id == bindparam("workflow_id"),
@@ -144,10 +143,10 @@ async def create_session(
     result = await connection.execute(
         _NEWEST_DEFINITION, {"workflow_id": workflow_id, "organization_id": organization_id}
     )
-    definition = result.one_or_none()
-    if definition is None:
+    newest = result.one_or_none()
+    if newest is None:
         raise WorkflowNotFound(workflow_id)
-    limits = SessionLimits.model_validate(definition.configurations or {})
+    limits = SessionLimits.model_validate(newest.definition.get("workflow_configurations") or {})
     session_id: UUID = uuid7()
     await connection.execute(
         _INSERT,
@@ -155,7 +154,7 @@ async def create_session(
             "id": session_id,
             "organization_id": organization_id,
             "workflow_id": workflow_id,
-            "definition_id": definition.id,
+            "definition_id": newest.id,
             "initial_context": dict(initial_context),
             "external_id": external_id,
             "metadata": dict(metadata),

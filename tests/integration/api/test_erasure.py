@@ -131,6 +131,6 @@ def test_every_table_that_knows_of_a_session_or_a_turn_is_erased_or_known_to_be_
         table.name
         for table in metadata.tables.values()
         for column in table.columns
-        if column.name in {"session_id", "turn_id"} and isinstance(column.type, Uuid)
+        if column.name in {"session_id", "turn_id", "completion_id"} and isinstance(column.type, Uuid)
     }
     assert knowing | {"sessions"} == CONTENT.keys() | KEPT

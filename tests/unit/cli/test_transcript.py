@@ -19,7 +19,8 @@ HEARD = (("turn.enqueued", 0.004), ("turn.node_transition", 0.03), ("turn.comple
 def turn(**changes: object) -> Turn:
     values: dict[str, object] = {
         "id": ID, "organization_id": ID, "session_id": ID, "session_state": "running", "revision": 1, "position": 3,
-        "parent_turn_id": None, "retry_of_turn_id": None, "carries_over_turn_id": None, "status": "completed", "opening": False,
+        "parent_turn_id": None, "retry_of_turn_id": None, "carries_over_turn_id": None, "status": "completed",
+        "opening": False, "priority": 0,
         "user_messages": ["Hi."], "not_before": None,
         "assistant_text": "Hello.", "error": None, "attempt": 2, "usage": {}, "external_id": None, "metadata": {},
         "created_at": NOW, "available_at": NOW, "first_claimed_at": None, "claimed_at": None,

@@ -265,3 +265,44 @@ async def test_parameters_that_are_none_or_not_theirs_to_say_are_refused_by_name
     with pytest.raises(failures.InvalidModelParameters, match=named):
         await talk.turn("Hi", model=model_of(talk, parameters=parameters))
     assert talk.llm.requests == []
+
+
+async def test_tools_are_declared_by_json_schema_and_without_parameters_where_they_take_none(talk: Talk) -> None:
+    day: dict[str, JsonValue] = {"oneOf": [{"type": "string", "format": "date"}, {"const": "today"}]}
+    talk.at("book")
+    talk.tools.by_node["book"] = [replace(tool("look", look), properties={"day": day}, required=("day",))]
+
+    await talk.turn("When?")
+
+    (request,) = talk.llm.requests
+    declared = {each["name"]: each for each in request.body["tools"][0]["functionDeclarations"]}
+    schema = declared["look"]["parameters_json_schema"]
+    assert (schema["properties"], schema["required"]) == ({"day": day}, ["day"])
+    assert declared["back"].keys() == {"name", "description"}
+
+
+@pytest.mark.parametrize("name", ["gemini..flash", "gemini?alt=json", "gemini flash", "models/../files/1", ""])
+async def test_what_cannot_be_the_name_of_a_model_is_refused_as_it_is(talk: Talk, name: str) -> None:
+    with pytest.raises(failures.InvalidModelParameters, match="cannot be the name"):
+        await talk.turn("Hi", model=model_of(talk, model=name))
+    assert talk.llm.requests == []
+
+
+async def test_nothing_of_the_environment_leads_a_request_elsewhere(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "GEMINI_API_KEY": "the-operators",
+        "GOOGLE_CLOUD_LOCATION": "europe-west3",
+        "GOOGLE_CLOUD_PROJECT": "the-operators",
+        "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:1",
+        "GOOGLE_GENAI_USE_VERTEXAI": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    await talk.turn("Hi")
+
+    (request,) = talk.llm.requests
+    key = model_of(talk).api_key
+    assert key is not None
+    assert (request.api_key, "the-operators" in str(request.headers)) == (key.get_secret_value(), False)

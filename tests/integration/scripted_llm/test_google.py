@@ -128,8 +128,15 @@ def declared(name: str, **parameters: Any) -> dict[str, Any]:
         ),
         ({"contents": [USER, {"role": "model", "parts": [{"text": "Hi", "thoughtSignature": "?"}]}]}, "Base64"),
         ({"contents": [USER], "tools": [declared("no name")]}, "Invalid function name"),
-        ({"contents": [USER], "tools": [declared("look"), declared("look")]}, "Duplicate function declaration"),
-        ({"contents": [USER], "tools": [declared("look", additionalProperties=False)]}, "additionalProperties"),
+        (
+            {"contents": [USER], "tools": [{"functionDeclarations": [{"name": "look"}, {"name": "look"}]}]},
+            "Duplicate function declaration",
+        ),
+        (
+            {"contents": [USER], "tools": [declared("look", additionalProperties=False, properties={"day": {}})]},
+            "additionalProperties",
+        ),
+        ({"contents": [USER], "tools": [declared("look")]}, "should be non-empty for OBJECT type"),
         (
             {"contents": [USER], "tools": [declared("look", properties={"day": {"const": 1}})]},
             "parameters.properties[day]",

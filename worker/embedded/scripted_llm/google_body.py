@@ -58,6 +58,8 @@ def _check_tools(tools: object) -> None:
 def _check_schema(schema: object, where: str) -> None:
     if not isinstance(schema, dict):
         return
+    if str(schema.get("type")).upper() == "OBJECT" and not schema.get("properties"):
+        raise _refused(f"* GenerateContentRequest.{where}.properties: should be non-empty for OBJECT type")
     for field in sorted(schema.keys() & _SCHEMA_FIELDS_UNKNOWN):
         raise _refused(f"Invalid JSON payload received. Unknown name \"{field}\" at '{where}': Cannot find field.")
     for name, inner in (schema.get("properties") or {}).items():

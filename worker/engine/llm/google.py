@@ -59,6 +59,9 @@ _NOT_PARAMETERS: Final = frozenset(
 )
 """What the SDK's configuration of a request holds that is the engine's to say, or that a text turn has no use for."""
 
+_MODEL_NAME: Final = re.compile(r"(?:(?:models|tunedModels)/)?[\w-]+(?:\.[\w-]+)*")
+"""What can be a model's name. It becomes a part of the address, so the SDK refuses others, as if their answer broke off."""
+
 _TAKES_A_BUDGET: Final = re.compile(r"(?:.*/)?gemini-2\.")
 _BUDGETS: Final[Mapping[str, int]] = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "max": 24576}
 """How many tokens an effort is for models before Gemini 3. They are Google's own numbers, for those who come with
@@ -111,6 +114,11 @@ class GoogleProvider:
     ) -> LLMService[Any]:
         """Create pipecat's service for one turn."""
         check_parameters(model.parameters)
+        if not _MODEL_NAME.fullmatch(model.model):
+            raise InvalidModelParameters(
+                f"The model configuration's model {model.model!r} cannot be the name of a Gemini model, such as "
+                "gemini-2.5-flash. Correct it: turn-worker config set --model."
+            )
         settings = GoogleLLMSettings(
             model=model.model,
             system_instruction=system_prompt or None,

@@ -16,16 +16,27 @@ from pipecat.processors.aggregators.llm_context import LLMSpecificMessage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
+
 PROVIDER_ID: Final = "google"
 """What pipecat calls Google's own messages."""
 
 
 class GoogleAdapter(GeminiLLMAdapter):  # type: ignore[no-untyped-call] # pipecat's base class does without
-    """pipecat's adapter, which converts what the user says; what the model and the tools say is converted here.
+    """pipecat's adapter, which converts what the user says; the tools, and what they and the model say, are converted here.
 
     pipecat's drops the text of a message that also calls tools, puts each of several results in a message of its own,
     and expects signatures beside the messages they belong to.
     """
+
+    def to_provider_tools_format(self, tools_schema: ToolsSchema) -> list[dict[str, Any]]:
+        """Declare the tools by JSON Schema, which is what their schemas are.
+
+        pipecat declares them by Gemini's own schema, which has no word for much of that: one tool that needs such a word
+        would make every request an invalid one.
+        """
+        declarations = [_declaration(tool.to_default_dict()) for tool in tools_schema.standard_tools]
+        return [{"function_declarations": declarations}] if declarations else []
 
     def _from_universal_context_messages(
         self,
@@ -34,6 +45,12 @@ class GoogleAdapter(GeminiLLMAdapter):  # type: ignore[no-untyped-call] # pipeca
         system_instruction: str | None = None,  # noqa: ARG002 -- stays one: pipecat would repeat it as the user's
     ) -> GeminiLLMAdapter.ConvertedMessages:
         return super()._from_universal_context_messages(list(_as_contents(universal_context_messages)))
+
+
+def _declaration(tool: dict[str, Any]) -> dict[str, Any]:
+    """Declare one tool. Some models refuse an object without properties, so where there are none nothing is said."""
+    parameters = tool.pop("parameters")
+    return {**tool, "parameters_json_schema": parameters} if parameters.get("properties") else tool
 
 
 def _as_contents(messages: Iterable[Any]) -> Iterator[Any]:

@@ -230,6 +230,19 @@ async def test_one_client_serves_all_turns_of_a_credential(talk: Talk) -> None:
         assert other is not first
 
 
+async def test_turns_that_begin_at_once_share_one_client(talk: Talk) -> None:
+    assert talk.model is not None
+    model = talk.model
+
+    async def borrowed() -> object:
+        async with talk.clients.lend(model) as (_, client):
+            return client
+
+    first, *others = await asyncio.gather(*(borrowed() for _ in range(5)))
+
+    assert all(other is first for other in others)
+
+
 async def test_a_hundred_turns_at_once_do_not_mix(talk: Talk) -> None:
     talk.at("start")
     talk.script(

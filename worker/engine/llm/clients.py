@@ -6,6 +6,7 @@ the turn itself.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -58,8 +59,9 @@ class ProviderClients:
         key = _key(model)
         shared = self._clients.pop(key, None)
         if shared is None:
-            chosen = provider(model.provider)
-            shared = _Shared(chosen, chosen.connect(model))
+            # In a thread, so that the other turns move on while the SDK is loaded, if this process has not used it yet.
+            chosen = await asyncio.to_thread(provider, model.provider)
+            shared = self._clients.pop(key, None) or _Shared(chosen, chosen.connect(model))
         self._clients[key] = shared
         shared.users += 1
         try:

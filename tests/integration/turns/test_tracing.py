@@ -193,9 +193,9 @@ async def test_a_collector_that_is_away_costs_a_turn_nothing_and_an_end_a_few_se
         async with make_worker(otlp_endpoint=url, otlp_protocol=protocol) as worker:
             began = time.monotonic()
             assert await worker.execute(turn.turn_id) == "completed"
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 5
             began = time.monotonic()
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 20
     assert (await world.row("turns", turn.turn_id)).status == "completed"
 
 

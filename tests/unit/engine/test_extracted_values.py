@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -75,14 +74,12 @@ def test_what_stands_inside_an_object_that_cannot_be_read_is_not_taken_for_the_a
         read_object('{"name": "Ada" "friend": {"name": "Charles"}}', {"name"})
 
 
-def test_a_long_answer_full_of_braces_takes_no_time() -> None:
-    began = time.process_time()
+@pytest.mark.timeout(60)  # with effort that grows as the square of the length it would take hours
+def test_a_long_answer_full_of_braces_is_given_up_soon() -> None:
     with pytest.raises(Unreadable):
         read_object("{" * 20_000)
     with pytest.raises(Unreadable):
         read_object('{"a":' * 20_000)
-
-    assert time.process_time() - began < 1
 
 
 @given(prose, json_objects, prose)

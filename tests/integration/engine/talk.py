@@ -37,6 +37,9 @@ OPENAI = pytest.mark.parametrize("model", ["openai"], indirect=True)
 GOOGLE = pytest.mark.parametrize("model", ["google"], indirect=True)
 """For what is particular to one provider, or does not depend on it and takes its time."""
 
+EVERY_PROTOCOL = pytest.mark.parametrize("model", ["anthropic", "openai", "google"], indirect=True)
+"""For what each provider's own code has a part in: its key, its addresses, its connections, its streams."""
+
 KEY = "sk-test-0123456789abcdef"
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 

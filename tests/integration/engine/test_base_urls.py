@@ -8,12 +8,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.integration.engine.talk import EVERY_PROTOCOL
 from tests.web_server import web_server
 from worker.engine.failures import LLMAddressRefused, LLMConnectionFailed, LLMRequestInvalid
 from worker.workflow.web_address import NO_HOSTS, AllowedHosts
 
 if TYPE_CHECKING:
     from tests.integration.engine.talk import Talk
+
+pytestmark = EVERY_PROTOCOL
 
 
 async def test_a_tenants_base_url_that_leads_to_a_private_address_fails_the_turn_for_good(talk: Talk) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.engine.talk import EVERY_PROTOCOL
 from worker.conversation.event import CONTEXT_COMPACTED, CONTEXT_COMPACTION_FAILED
 from worker.conversation.tool_calls import unpaired_tool_calls
 from worker.engine.prompts import SUMMARY_HEADING, SUMMARY_INSTRUCTIONS
@@ -76,6 +77,7 @@ async def test_the_model_reads_everything_said_before_and_tool_results_with_it(t
     assert question.tools == frozenset()
 
 
+@EVERY_PROTOCOL
 async def test_the_next_turn_goes_on_from_the_summary(talk: Talk) -> None:
     talk.at("start", *OLDER)
     talk.script(SUMMARY, MOVE, {"reply": "When?"})

@@ -12,7 +12,7 @@ import pytest
 from pipecat.processors.filters.identity_filter import IdentityFilter
 from pydantic import SecretStr
 
-from tests.integration.engine.talk import ANTHROPIC, KEY, OPENAI, tool
+from tests.integration.engine.talk import ANTHROPIC, EVERY_PROTOCOL, KEY, OPENAI, tool
 from worker.conversation.checkpoint import Checkpoint
 from worker.conversation.user_message import UserMessage
 from worker.engine.failures import (
@@ -118,6 +118,7 @@ async def test_a_low_credit_balance_is_a_quota_although_its_status_is_400(talk: 
     assert (await failure(talk)).code == "llm_quota_exhausted"
 
 
+@EVERY_PROTOCOL
 async def test_a_stream_that_breaks_off_is_transient_and_what_it_used_is_kept(talk: Talk) -> None:
     talk.script({"reply": "This is the beginning of a long answer", "break_after": 1})
 
@@ -146,6 +147,7 @@ async def test_any_error_in_the_middle_of_a_stream_is_transient(talk: Talk) -> N
     assert isinstance(await failure(talk), TransientFailure)
 
 
+@EVERY_PROTOCOL
 async def test_a_connection_that_is_reset_is_transient(talk: Talk) -> None:
     talk.script({"reset": True})
 
@@ -155,12 +157,14 @@ async def test_a_connection_that_is_reset_is_transient(talk: Talk) -> None:
     assert isinstance(failed, TransientFailure)
 
 
+@EVERY_PROTOCOL
 async def test_a_server_that_is_not_there_is_transient(talk: Talk) -> None:
     talk.llm.stop()
 
     assert (await failure(talk)).code == "llm_connection_failed"
 
 
+@EVERY_PROTOCOL
 async def test_an_empty_reply_is_a_transient_failure(talk: Talk) -> None:
     talk.script({"reply": []})
 
@@ -265,6 +269,7 @@ async def test_an_unknown_provider_is_told_which_there_are(talk: Talk) -> None:
     assert "anthropic, openai" in str(failed)
 
 
+@EVERY_PROTOCOL
 async def test_a_providers_own_address_without_a_key_is_not_configured(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +282,7 @@ async def test_a_providers_own_address_without_a_key_is_not_configured(
     assert isinstance(await failure(talk), LLMNotConfigured)
 
 
+@EVERY_PROTOCOL
 async def test_a_key_of_the_environment_is_never_sent_to_another_address(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,7 +344,6 @@ async def test_a_failure_survives_pickling(talk: Talk) -> None:
     assert copy.retry_after_seconds == 7
 
 
-@pytest.mark.parametrize("model", ["anthropic", "openai"], indirect=True)  # Gemini is left to say what it takes
 async def test_a_conversation_that_the_provider_cannot_be_sent_is_an_invalid_request(talk: Talk) -> None:
     file = {"file_data": "data:application/x-tar;base64,aGk=", "filename": "a.tar", "mime_type": "application/x-tar"}
     talk.at("start", {"role": "user", "content": [{"type": "file_base64", "file": file}]})
@@ -374,6 +379,7 @@ async def test_a_pipeline_that_ends_by_itself_ends_the_waiting(model: ResolvedMo
         await run()
 
 
+@EVERY_PROTOCOL
 @pytest.mark.parametrize("hold_after", [0, 1])
 async def test_a_cancelled_turn_stops_its_http_stream_and_leaves_nothing_running(talk: Talk, hold_after: int) -> None:
     talk.script({"reply": "One, two, three, four, five, six, seven", "hold": "for ever", "hold_after": hold_after})

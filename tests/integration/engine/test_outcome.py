@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.engine.talk import ANTHROPIC, OPENAI
+from tests.integration.engine.talk import ANTHROPIC, EVERY_PROTOCOL, OPENAI
 from worker.conversation.checkpoint import Checkpoint
 from worker.conversation.event import REPLY_STOPPED_EARLY
 from worker.conversation.usage import LLMUsage
@@ -62,6 +62,7 @@ async def test_the_outcome_says_which_model_ran(talk: Talk) -> None:
     assert talk.initial_context == {"name": "Ada"}
 
 
+@EVERY_PROTOCOL
 async def test_everything_of_an_outcome_is_json(talk: Talk) -> None:
     talk.script(
         {"times": 1, "reply": [{"thinking": "Hm."}, {"text": "Moment."}, {"tool": "leave"}]}, {"reply": "Goodbye."}
@@ -197,6 +198,7 @@ async def test_a_refusal_without_a_word_is_an_event_and_no_text(talk: Talk) -> N
     assert (await talk.turn("Hello")).assistant_text == "Yes."
 
 
+@EVERY_PROTOCOL
 async def test_a_tool_call_that_was_cut_short_is_not_made(talk: Talk) -> None:
     talk.at("start")
     talk.script({"reply": [{"text": "I will"}, {"tool": "book"}], "stop_reason": "max_tokens"})
@@ -208,7 +210,6 @@ async def test_a_tool_call_that_was_cut_short_is_not_made(talk: Talk) -> None:
     assert outcome.checkpoint.current_node_id == "start"
 
 
-@pytest.mark.parametrize("model", ["anthropic", "openai"], indirect=True)
 async def test_the_model_configuration_reaches_the_provider(talk: Talk) -> None:
     assert talk.model is not None
     talk.model = replace(talk.model, max_tokens=77, temperature=0.25, parameters={"top_p": 0.5, "made_up": [1]})
@@ -243,6 +244,7 @@ async def test_turns_that_begin_at_once_share_one_client(talk: Talk) -> None:
     assert all(other is first for other in others)
 
 
+@EVERY_PROTOCOL
 async def test_a_hundred_turns_at_once_do_not_mix(talk: Talk) -> None:
     talk.at("start")
     talk.script(
@@ -265,7 +267,6 @@ async def test_a_hundred_turns_at_once_do_not_mix(talk: Talk) -> None:
         assert len(outcome.events) == 3
 
 
-@pytest.mark.parametrize("model", ["anthropic", "openai"], indirect=True)
 async def test_images_of_the_user_reach_the_provider_and_stay_in_the_conversation(talk: Talk) -> None:
     talk.at("start")
     picture = Image(media_type="image/png", data="iVBORw0KGgo=")

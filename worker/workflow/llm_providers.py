@@ -70,6 +70,7 @@ LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
     "openrouter": _compatible("https://openrouter.ai/api/v1", "openrouter", "OpenRouterLLMService"),
     "qwen": _compatible("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen", "QwenLLMService"),
     "sambanova": _compatible("https://api.sambanova.ai/v1", "sambanova", "SambaNovaLLMService"),
+    "smallest": _compatible("https://api.smallest.ai/waves/v1", "smallest", "SmallestLLMService"),
     "together": _compatible("https://api.together.xyz/v1", "together", "TogetherLLMService"),
     "xai": _compatible("https://api.x.ai/v1", "xai", "GrokLLMService"),
     # Those below have a protocol and an SDK of their own.

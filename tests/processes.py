@@ -115,6 +115,13 @@ class Process:
             assert ended is None, f"{self.name} ended with status {ended}.\n{self.log.tail()}"
             assert time.monotonic() < deadline, f"{self.name} was not ready in time.\n{self.log.tail()}"
 
+    def came_up(self) -> bool:
+        """Wait until the process does its work, and return True; False when it ended before."""
+        while not self._readiness.was_announced():
+            if self._child.wait(timeout=0.02) is not None:
+                return False
+        return True
+
     async def line(self, event: str, *, count: int = 1, timeout_seconds: float = 30.0, **fields: Any) -> Line:
         """The `count`-th line of the log that fits (see `Log.wait`), as soon as it is written."""
         return await asyncio.to_thread(self.log.wait, event, fields, count, timeout_seconds)

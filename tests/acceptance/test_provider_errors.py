@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.system import Caller, System
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten(shared_system: System) -> Iterator[None]:
+    """Workers remember for a while that a provider refused calls; those of other tests are not to be held up by it."""
+    yield
+    for worker in shared_system.workers:
+        worker.kill()
 
 
 @pytest.mark.parametrize(

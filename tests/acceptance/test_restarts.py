@@ -81,7 +81,7 @@ async def test_a_session_that_is_ended_cancels_its_running_turn_and_stops_it_in_
         assert cancelled.error is not None
         assert (cancelled.status, cancelled.error.code) == ("cancelled", "session_ended")
     holder = await caller.holder(running.id)
-    await holder.line("lease.lost", turn_id=str(running.id))
+    await holder.line("turn.cancelled", turn_id=str(running.id))
     (request,) = system.llm.requests
     await system.llm.wait_for_request(lambda asked: asked is request and asked.client_gone)
     with pytest.raises(Conflict) as refused:

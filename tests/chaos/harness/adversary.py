@@ -30,6 +30,9 @@ PAUSE_SECONDS: Final = (2.0, 14.0)
 _Faults: TypeAlias = "dict[str, tuple[int, Callable[[], Awaitable[None]]]]"
 """What can be done, by its name: how often among the others, and how."""
 
+_STARTS: Final = 10
+"""How often a process is started before it is taken to be broken."""
+
 LLM_TROUBLE: Final[tuple[dict[str, Any], ...]] = (
     {"times": 4, "reset": True},
     {"times": 4, "reply": "This breaks off in the middle of", "break_after": 1, "chunk_characters": 5},
@@ -110,8 +113,7 @@ class Adversary:
 
     async def _kill_api(self) -> None:
         self._system.api.kill()
-        api = await asyncio.to_thread(self._system.start_api)
-        await asyncio.to_thread(api.wait_until_ready)
+        await asyncio.to_thread(supervised, self._system.start_api)
 
     async def _restart_redis(self) -> None:
         await asyncio.to_thread(self._system.redis.restart)
@@ -151,8 +153,7 @@ class Adversary:
     async def _replace(self, worker: Process) -> None:
         self._system.workers.remove(worker)
         await asyncio.to_thread(worker.dispose)
-        started = await asyncio.to_thread(self._system.start_worker)
-        await asyncio.to_thread(started.wait_until_ready)
+        await asyncio.to_thread(supervised, self._system.start_worker, self._system.workers)
 
     async def _note_loss(self, worker: Process) -> None:
         """Remember what the worker runs, as far as the database can be asked just now."""
@@ -166,3 +167,20 @@ class Adversary:
         except TurnWorkerError:
             return
         self._history.losses.append(Loss(time.time(), running))
+
+
+def supervised(start: Callable[[], Process], processes: list[Process] | None = None) -> None:
+    """Start a process as its supervisor would: again, when it ended because a server was just away.
+
+    Args:
+        start: Starts it.
+        processes: Where it is kept and has to be taken out if it ended; None where the next one takes its place.
+    """
+    for _ in range(_STARTS):
+        process = start()
+        if process.came_up():
+            return
+        if processes is not None:
+            processes.remove(process)
+            process.dispose()
+    raise AssertionError(f"A process did not come up, {_STARTS} times.")

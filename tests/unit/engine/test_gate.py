@@ -140,3 +140,15 @@ async def test_a_turn_that_is_stopped_just_as_it_is_let_in_gives_its_place_to_th
         await stopped
     await next_one
     assert (gate.active, gate.waiting) == (1, 0)
+
+
+async def test_a_minute_after_a_refusal_nothing_is_limited_any_more(gate: CallGate, clock: Clock) -> None:
+    await narrowed(gate, clock, to=1)
+    clock.now += 120
+    held = await enter(gate, 3)
+
+    assert gate.active == 3
+    assert gate.limit is None
+    for call in held:
+        await call
+        gate.leave(answered=True)

@@ -22,6 +22,9 @@ _PAUSE_SECONDS: Final = 1.0
 
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 
+_FORGOTTEN_SECONDS: Final = 60.0
+"""So long after a refusal, it says nothing any more about what the provider takes."""
+
 _RECOVERED: Final = 2
 """When so many times as many calls as were refused are answered at once, the number is no longer limited."""
 
@@ -43,6 +46,7 @@ class CallGate:
         self._limit: float | None = None
         self._refused_at = 0
         self._closed_until = float("-inf")
+        self._forgotten_at = float("-inf")
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._reopening: asyncio.TimerHandle | None = None
 
@@ -108,13 +112,17 @@ class CallGate:
             self._limit = max(1.0, min(self._limit or self._refused_at, self._refused_at) / 2)
         pause = _PAUSE_SECONDS if retry_after_seconds is None else min(retry_after_seconds, _LONGEST_PAUSE_SECONDS)
         self._closed_until = max(self._closed_until, now + pause)
+        self._forgotten_at = self._closed_until + _FORGOTTEN_SECONDS
 
     def _widen(self, limit: float) -> None:
         widened = limit + 1 / limit
         self._limit = None if widened > _RECOVERED * self._refused_at else widened
 
     def _has_room(self) -> bool:
-        return self._limit is None or (self._active < int(self._limit) and self._now() >= self._closed_until)
+        now = self._now()
+        if now >= self._forgotten_at:
+            self._limit = None
+        return self._limit is None or (self._active < int(self._limit) and now >= self._closed_until)
 
     def _let_in(self) -> None:
         while self._waiting and self._has_room():
@@ -122,9 +130,10 @@ class CallGate:
             if not place.done():
                 place.set_result(None)
                 self._active += 1
-        left = self._closed_until - self._now()
-        if self._waiting and left > 0 and self._reopening is None:
-            self._reopening = asyncio.get_running_loop().call_later(left, self._reopen)
+        if self._waiting and self._reopening is None:
+            now = self._now()
+            due = self._closed_until if now < self._closed_until else self._forgotten_at
+            self._reopening = asyncio.get_running_loop().call_later(max(0.0, due - now), self._reopen)
 
     def _reopen(self) -> None:
         self._reopening = None

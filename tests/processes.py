@@ -109,17 +109,15 @@ class Process:
 
     def wait_until_ready(self) -> None:
         """Return when the process announced that it does its work."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not self._readiness.was_announced():
-            ended = self._child.wait(timeout=0.02)
-            assert ended is None, f"{self.name} ended with status {ended}.\n{self.log.tail()}"
-            assert time.monotonic() < deadline, f"{self.name} was not ready in time.\n{self.log.tail()}"
+        assert self.came_up(), f"{self.name} ended with status {self._child.poll()}.\n{self.log.tail()}"
 
     def came_up(self) -> bool:
-        """Wait until the process does its work, and return True; False when it ended before."""
+        """Wait until the process announced that it does its work, and return True; False when it ended before."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         while not self._readiness.was_announced():
             if self._child.wait(timeout=0.02) is not None:
                 return False
+            assert time.monotonic() < deadline, f"{self.name} was not ready in time.\n{self.log.tail()}"
         return True
 
     async def line(self, event: str, *, count: int = 1, timeout_seconds: float = 30.0, **fields: Any) -> Line:

@@ -50,7 +50,8 @@ async def running_pipeline(
     )
 
     async def on_error(_: PipelineWorker, frame: ErrorFrame) -> None:
-        if isinstance(frame.exception, LLMContextConversionError):
+        # Without an exception, it is the service itself that refuses: pictures, say, for a model that takes none.
+        if frame.exception is None or isinstance(frame.exception, LLMContextConversionError):
             outstanding.fail(LLMRequestInvalid(f"The provider cannot be sent this conversation. {frame.error}"))
         elif frame.category is not ErrorCategory.APPLICATION:
             outstanding.fail(TurnInterrupted(f"The turn's pipeline broke: {frame.error}. This is a defect: report it."))

@@ -5,7 +5,7 @@ Pure facts, without any SDK: whoever checks a configuration reads them as well a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +25,8 @@ class LLMProvider:
         extra: The extra of this distribution that brings its SDK; None when that is always there.
         package: The module by which to tell whether the extra is installed.
         default_model: Whether the operator's default model may stand in for a model that is not named.
+        models: The only models it has, each with the root of the API that serves it; empty where any name may be one.
+        key_header: A header in which it wants the key, beside `Authorization`.
     """
 
     base_url: str | None
@@ -32,6 +34,12 @@ class LLMProvider:
     extra: str | None = None
     package: str | None = None
     default_model: bool = False
+    models: Mapping[str, str] = field(default_factory=dict)
+    key_header: str | None = None
+
+    def address(self, model: str) -> str | None:
+        """Root of the API that serves a model; None when a configuration has to give it."""
+        return self.models.get(model, self.base_url)
 
     @property
     def installed(self) -> bool:
@@ -70,6 +78,18 @@ LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
     "openrouter": _compatible("https://openrouter.ai/api/v1", "openrouter", "OpenRouterLLMService"),
     "qwen": _compatible("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen", "QwenLLMService"),
     "sambanova": _compatible("https://api.sambanova.ai/v1", "sambanova", "SambaNovaLLMService"),
+    "sarvam": LLMProvider(
+        base_url="https://api.sarvam.ai/v2",
+        service="pipecat.services.sarvam.llm:SarvamLLMService",
+        models={
+            "deepseekv4.1-flash": "https://api.sarvam.ai/v2",
+            "gemma4": "https://api.sarvam.ai/v2",
+            "glm5.3": "https://api.sarvam.ai/v2",
+            "sarvam-105b": "https://api.sarvam.ai/v2",
+            "sarvam-105b-conversations": "https://api.sarvam.ai/v1",
+        },
+        key_header="api-subscription-key",
+    ),
     "smallest": _compatible("https://api.smallest.ai/waves/v1", "smallest", "SmallestLLMService"),
     "together": _compatible("https://api.together.xyz/v1", "together", "TogetherLLMService"),
     "xai": _compatible("https://api.x.ai/v1", "xai", "GrokLLMService"),
@@ -105,3 +125,11 @@ def provider_problem(name: str, known: Mapping[str, LLMProvider] = LLM_PROVIDERS
     if found.extra is not None and not found.installed:
         return missing_extra(name, found.extra)
     return None
+
+
+def model_problem(name: str, model: str) -> str | None:
+    """Say why a known provider cannot be asked for a model; None when, as far as its name tells, it can."""
+    models = LLM_PROVIDERS[name].models
+    if not models or model in models:
+        return None
+    return f"The provider {name!r} has no model {model!r}. It has {', '.join(sorted(models))}."

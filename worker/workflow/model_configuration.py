@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from worker.workflow.llm_providers import LLM_PROVIDERS, provider_problem
+from worker.workflow.llm_providers import LLM_PROVIDERS, model_problem, provider_problem
 from worker.workflow.web_address import AllowedHosts, url_problem
 
 if TYPE_CHECKING:
@@ -217,6 +217,8 @@ def _choice_problems(choice: ModelConfiguration, place: str) -> Iterator[Configu
     known = LLM_PROVIDERS[choice.provider]
     if choice.model is None and not known.default_model:
         yield ConfigurationProblem(f"{place}model", f"Name a model: there is no default one for {choice.provider!r}.")
+    elif choice.model is not None and (problem := model_problem(choice.provider, choice.model)) is not None:
+        yield ConfigurationProblem(f"{place}model", problem)
     if choice.base_url is not None:
         return
     if known.base_url is None:

@@ -6,9 +6,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from pipecat.services.sarvam.llm import SarvamLLMService
 
-from tests.integration.engine.talk import ANTHROPIC, OPENAI, tool
-from worker.engine.failures import LLMAuthenticationFailed, LLMUnavailable, UnknownLLMProvider
+from tests.integration.engine.talk import ANTHROPIC, KEY, OPENAI, tool
+from tests.web_server import web_server
+from worker.conversation.user_message import Image, UserMessage
+from worker.engine.failures import (
+    InvalidModelParameters,
+    LLMAuthenticationFailed,
+    LLMPermissionDenied,
+    LLMRequestInvalid,
+    LLMUnavailable,
+    UnknownLLMProvider,
+)
 from worker.workflow.llm_providers import LLM_PROVIDERS
 
 if TYPE_CHECKING:
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
     from tests.integration.engine.talk import Talk
     from worker.engine.request import ResolvedModel
 
-REPORT_USAGE_UNASKED = {"fireworks", "mistral"}
+REPORT_USAGE_UNASKED = ["fireworks", "mistral", "sarvam"]
 """They do not take the option that asks for it, so the scripted LLM does not report any."""
 COMPATIBLE = sorted(LLM_PROVIDERS.keys() - {"anthropic", "openai", "google", "aws"})
 
@@ -33,12 +43,16 @@ def model_of(talk: Talk) -> ResolvedModel:
     return talk.model
 
 
+def a_model_of(name: str) -> str:
+    return next(iter(LLM_PROVIDERS[name].models), "any")
+
+
 @OPENAI
 @pytest.mark.parametrize("name", COMPATIBLE)
 async def test_a_provider_with_openais_protocol_answers_calls_tools_and_follows_transitions(
     talk: Talk, name: str
 ) -> None:
-    talk.model = replace(model_of(talk), provider=name)
+    talk.model = replace(model_of(talk), provider=name, model=a_model_of(name))
     talk.at("book")
     talk.tools.by_node["book"] = [tool("look", look)]
     talk.script(
@@ -59,6 +73,73 @@ async def test_a_provider_with_openais_protocol_answers_calls_tools_and_follows_
     assert used == f"{LLM_PROVIDERS[name].service.partition(':')[2]}|||{talk.model.model}"
     assert again.usage.llm[used].prompt_tokens > 0 or name in REPORT_USAGE_UNASKED
     assert talk.llm.requests[0].api_key == model_of(talk).api_key.get_secret_value()  # type: ignore[union-attr] # it has one
+
+
+@OPENAI
+@pytest.mark.parametrize("name", REPORT_USAGE_UNASKED)
+async def test_a_side_question_does_not_ask_for_usage_where_that_is_refused(talk: Talk, name: str) -> None:
+    talk.model = replace(model_of(talk), provider=name, model=a_model_of(name))
+    talk.node("start", extraction_enabled=True, extraction_variables=[{"name": "day", "type": "string"}])
+    talk.at("start")
+    talk.script(
+        {"when": {"user_contains": "# Variables"}, "reply": '{"day": "Monday"}'},
+        {"when": {"tool_offered": "leave"}, "reply": [{"tool": "book"}]},
+        {"reply": "When?"},
+    )
+
+    outcome = await talk.turn("Monday")
+
+    assert outcome.gathered_context["day"] == "Monday"
+    assert len(talk.llm.requests) == 3
+    assert not any("stream_options" in request.body for request in talk.llm.requests)
+
+
+@OPENAI
+async def test_sarvam_is_called_with_its_key_in_its_own_header_too(talk: Talk) -> None:
+    async with web_server() as server:
+        server.answer("/chat/completions", {"error": {"message": "No such key."}}, status=403)
+        talk.model = replace(model_of(talk), provider="sarvam", model="gemma4", base_url=server.url)
+
+        with pytest.raises(LLMPermissionDenied):
+            await talk.turn("Hi")
+
+    (received,) = server.received
+    assert (received.headers["api-subscription-key"], received.headers["Authorization"]) == (KEY, f"Bearer {KEY}")
+
+
+@OPENAI
+async def test_each_model_of_sarvam_is_called_at_the_address_that_serves_it(talk: Talk) -> None:
+    sarvam = replace(model_of(talk), provider="sarvam", base_url=None)
+    both = [replace(sarvam, model=name) for name in ("sarvam-105b", "sarvam-105b-conversations")]
+
+    async with talk.clients.lend(both[0]) as (_, first), talk.clients.lend(both[1]) as (_, second):
+        addresses = str(first.base_url), str(second.base_url)
+
+    assert addresses == ("https://api.sarvam.ai/v2/", "https://api.sarvam.ai/v1/")
+
+
+def test_the_models_that_sarvam_is_known_to_have_are_those_that_pipecats_service_takes() -> None:
+    known = LLM_PROVIDERS["sarvam"].models
+
+    assert known.keys() == SarvamLLMService._SUPPORTED_MODELS
+    assert {name for name, root in known.items() if root.endswith("/v1")} == SarvamLLMService._V1_MODELS
+
+
+@OPENAI
+async def test_a_model_that_its_provider_does_not_have_is_refused_with_those_it_has(talk: Talk) -> None:
+    with pytest.raises(InvalidModelParameters, match=r"no model 'gpt-5'\. It has .*sarvam-105b"):
+        await talk.turn("Hi", model=replace(model_of(talk), provider="sarvam", model="gpt-5"))
+
+
+@OPENAI
+async def test_pictures_for_a_model_that_takes_none_are_refused_for_good_in_one_sentence(talk: Talk) -> None:
+    talk.at("start")
+    talk.model = replace(model_of(talk), provider="sarvam", model="sarvam-105b")
+
+    with pytest.raises(LLMRequestInvalid, match="does not support image input"):
+        await talk.turn(UserMessage("What is this?", (Image(url="https://a.example/b.png"),)))
+
+    assert talk.llm.requests == []
 
 
 @ANTHROPIC

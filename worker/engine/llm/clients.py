@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from worker.engine.llm.gate import CallGate
-from worker.engine.llm.provider import provider
+from worker.engine.llm.provider import address, provider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -86,4 +86,4 @@ class ProviderClients:
 
 
 def _key(model: ResolvedModel) -> _Key:
-    return _Key(model.provider, model.base_url, model.api_key, model.allowed_hosts)
+    return _Key(model.provider, address(model), model.api_key, model.allowed_hosts)

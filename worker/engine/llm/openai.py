@@ -21,6 +21,8 @@ from worker.engine.llm.provider import (
     KEEPALIVE_SECONDS,
     MAX_CONNECTIONS,
     TextOnly,
+    address,
+    check_model,
     check_parameters,
     estimated_tokens,
     guarded,
@@ -54,15 +56,16 @@ class OpenAIProvider:
     )
 
     def __init__(self, name: str) -> None:
-        module, _, service = LLM_PROVIDERS[name].service.partition(":")
+        known = LLM_PROVIDERS[name]
+        module, _, service = known.service.partition(":")
         self._name = name
-        self._base_url = LLM_PROVIDERS[name].base_url
+        self._key_header = known.key_header
         self._service = _service(getattr(import_module(module), service))
         self.processor = service
 
     def connect(self, model: ResolvedModel) -> openai.AsyncOpenAI:
         """Create the SDK's client. Key and address are always given, so that it looks for neither in the environment."""
-        base_url = model.base_url or self._base_url
+        base_url = address(model)
         if base_url is None:
             raise LLMNotConfigured(
                 f"The model configuration has no base URL for {self._name}. Name it: turn-worker config set --base-url."
@@ -71,9 +74,11 @@ class OpenAIProvider:
             raise LLMNotConfigured(
                 f"The model configuration has no API key for {self._name}. Store one: turn-worker config set."
             )
+        api_key = model.api_key.get_secret_value() if model.api_key else "none"
         client = openai.AsyncOpenAI(
-            api_key=model.api_key.get_secret_value() if model.api_key else "none",
+            api_key=api_key,
             base_url=base_url,
+            default_headers={self._key_header: api_key} if self._key_header else None,
             max_retries=0,  # retries are the executor's, which knows the turn's deadline
             timeout=openai.Timeout(None, connect=CONNECT_SECONDS),  # silence is bounded by LLMCalls
             http_client=openai.DefaultAioHttpClient(
@@ -96,6 +101,7 @@ class OpenAIProvider:
         cache_prompt: bool = True,  # noqa: ARG002 -- OpenAI decides that itself, at no cost
     ) -> LLMService[Any]:
         """Create pipecat's service for one turn."""
+        check_model(model)
         check_parameters(model.parameters)
         effort = {} if model.effort is None else {"reasoning_effort": model.effort}
         settings = self._service.Settings(
@@ -129,7 +135,14 @@ class _OnSharedClient(TextOnly):
     def __init__(self, *, shared_client: openai.AsyncOpenAI, calls: LLMCalls, **kwargs: Any) -> None:
         self._shared_client = shared_client
         self._calls = calls
+        self._stream_options: dict[str, Any] = {}
         super().__init__(**kwargs)
+
+    def build_chat_completion_params(self, params_from_context: Any) -> dict[str, Any]:
+        """Remember how the service asks a stream for its usage, if it does: some providers refuse a request that does."""
+        params: dict[str, Any] = super().build_chat_completion_params(params_from_context)  # type: ignore[misc] # pipecat's
+        self._stream_options = {name: params[name] for name in params.keys() & {"stream_options"}}
+        return params
 
     def create_client(self, *_args: Any, **_kwargs: Any) -> SimpleNamespace:
         """Stand in for the SDK's client with the one method that pipecat's service calls on it."""
@@ -139,7 +152,7 @@ class _OnSharedClient(TextOnly):
             if request["stream"]:
                 return await self._calls.stream(completions.create, request, OpenAIReader())
             # A side question. It is streamed all the same, so that silence is noticed and what was used is known.
-            request |= {"stream": True, "stream_options": {"include_usage": True}}
+            request |= {"stream": True, **self._stream_options}
             reply = await self._calls.ask(completions.create, request, OpenAIReader())
             return SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content=reply.text))])
 

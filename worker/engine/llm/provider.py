@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from worker.engine.failures import InvalidModelParameters, UnknownLLMProvider
 from worker.engine.web.client import WebClient
 from worker.engine.web.transport import GuardedTransport
-from worker.workflow.llm_providers import provider_problem
+from worker.workflow.llm_providers import LLM_PROVIDERS, model_problem, provider_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,11 +101,27 @@ def provider(name: str) -> Provider:
     return create(name)
 
 
+def address(model: ResolvedModel) -> str | None:
+    """Root of the API that a model is called at: the one configured, or the provider's own; None when there is neither."""
+    known = LLM_PROVIDERS.get(model.provider)
+    return model.base_url or (None if known is None else known.address(model.model))
+
+
 def guarded(model: ResolvedModel) -> dict[str, Any]:
     """Arguments of the SDK's HTTP client that keep a base URL given by a tenant from leading into private networks."""
     if model.allowed_hosts is None:
         return {}
     return {"transport": GuardedTransport(WebClient(), model.allowed_hosts, owns_client=True)}
+
+
+def check_model(model: ResolvedModel) -> None:
+    """Refuse a model that its provider does not have, where it has only some.
+
+    Raises:
+        InvalidModelParameters: It has no such model; the message names those it has.
+    """
+    if (problem := model_problem(model.provider, model.model)) is not None:
+        raise InvalidModelParameters(problem)
 
 
 def check_parameters(parameters: Mapping[str, JsonValue]) -> None:

@@ -21,6 +21,7 @@ class LLMProvider:
 
     Attributes:
         base_url: Root of its API; None when there is no one address, so that a configuration has to give it.
+        needs_key: Whether it takes no request without a key at any address.
         service: Where pipecat's service for it is, as `module:class`.
         extra: The extra of this distribution that brings its SDK; None when that is always there.
         package: The module by which to tell whether the extra is installed.
@@ -30,6 +31,7 @@ class LLMProvider:
     """
 
     base_url: str | None
+    needs_key: bool = False
     service: str
     extra: str | None = None
     package: str | None = None
@@ -99,6 +101,13 @@ LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
         service="pipecat.services.google.llm:GoogleLLMService",
         extra="google",
         package="google.genai",
+    ),
+    "google-vertex": LLMProvider(
+        base_url="https://aiplatform.googleapis.com",
+        service="pipecat.services.google.vertex.llm:GoogleVertexLLMService",
+        extra="google",
+        package="google.genai",
+        needs_key=True,
     ),
 }
 """Every provider by name. The base URLs are those of pipecat's services (pipecat-ai 1.14)."""

@@ -219,13 +219,12 @@ def _choice_problems(choice: ModelConfiguration, place: str) -> Iterator[Configu
         yield ConfigurationProblem(f"{place}model", f"Name a model: there is no default one for {choice.provider!r}.")
     elif choice.model is not None and (problem := model_problem(choice.provider, choice.model)) is not None:
         yield ConfigurationProblem(f"{place}model", problem)
-    if choice.base_url is not None:
-        return
-    if known.base_url is None:
+    its_own = choice.base_url is None and known.base_url is not None
+    if choice.base_url is None and known.base_url is None:
         yield ConfigurationProblem(
             f"{place}base_url", f"Name the address: {choice.provider!r} has no one address for all."
         )
-    elif choice.api_key is None and choice.provider not in OPERATOR_KEY_PROVIDERS:
+    if choice.api_key is None and (known.needs_key or (its_own and choice.provider not in OPERATOR_KEY_PROVIDERS)):
         yield ConfigurationProblem(
             f"{place}api_key",
             f"Name the key of {choice.provider!r}: store it as a secret of the organization and refer to it by name.",

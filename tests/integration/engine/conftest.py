@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.integration.engine.talk import CLINIC, KEY, Talk
+from tests.service_account import service_account_key
 from worker.embedded.scripted_llm import ScriptedLLM
 from worker.engine.llm.clients import ProviderClients
 from worker.engine.llm.provider import provider
@@ -40,8 +41,9 @@ def model(request: pytest.FixtureRequest, llm: ScriptedLLM) -> ResolvedModel:
     """
     provider(request.param)  # loads its SDK, so that no test's time limit has to allow for it
     path = "/v1" if request.param == "openai" else ""
+    key = service_account_key(llm.base_url) if request.param == "google-vertex" else KEY
     return ResolvedModel(
-        provider=request.param, model="claude-sonnet-5", api_key=SecretStr(KEY), base_url=f"{llm.base_url}{path}"
+        provider=request.param, model="claude-sonnet-5", api_key=SecretStr(key), base_url=f"{llm.base_url}{path}"
     )
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 ANTHROPIC = pytest.mark.parametrize("model", ["anthropic"], indirect=True)
 OPENAI = pytest.mark.parametrize("model", ["openai"], indirect=True)
 GOOGLE = pytest.mark.parametrize("model", ["google"], indirect=True)
+VERTEX = pytest.mark.parametrize("model", ["google-vertex"], indirect=True)
 """For what is particular to one provider, or does not depend on it and takes its time."""
 
 EVERY_PROTOCOL = pytest.mark.parametrize("model", ["anthropic", "openai", "google"], indirect=True)

@@ -196,6 +196,7 @@ def test_an_inherited_fallback_does_not_follow_to_another_provider() -> None:
         (ModelConfiguration(provider="openai"), "model"),
         (ModelConfiguration(provider="ollama", model="m"), "base_url"),
         (ModelConfiguration(provider="groq", model="m"), "api_key"),
+        (ModelConfiguration(provider="google-vertex", model="m", base_url="https://a.example"), "api_key"),
         (ModelConfiguration(provider="sarvam", model="gpt-5", api_key=KEY), "model"),
         (ModelConfiguration(fallback=ModelChoice(provider="openai")), "fallback.model"),
     ],

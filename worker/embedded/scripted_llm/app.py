@@ -21,6 +21,8 @@ from worker.embedded.scripted_llm.errors import ApiError
 from worker.embedded.scripted_llm.google_api import GENERATE, STREAM, GoogleApi
 from worker.embedded.scripted_llm.openai_api import OpenAIApi
 from worker.embedded.scripted_llm.recorder import RecordedRequest
+from worker.embedded.scripted_llm.vertex_api import PATH as VERTEX_PATH
+from worker.embedded.scripted_llm.vertex_api import AccessTokens, InvalidGrant, VertexApi
 
 if TYPE_CHECKING:
     from worker.embedded.scripted_llm.api import Api
@@ -42,6 +44,7 @@ class ScriptedApp:
         self._play = Play(script)
         self._recorder = recorder
         self._gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._tokens = AccessTokens()
 
     def set_script(self, script: Script) -> None:
         """Play another script from its beginning; replies held so far stay held, released names hold again."""
@@ -63,6 +66,8 @@ class ScriptedApp:
                 web.post("/v1/chat/completions", partial(self._serve, OpenAIApi())),
                 web.post("/v1/embeddings", partial(self._serve, EmbeddingsApi())),
                 web.post(f"/v1beta/models/{{model}}:{{method:{GENERATE}|{STREAM}}}", self._serve_google),
+                web.post(VERTEX_PATH, self._serve_vertex),
+                web.post("/token", self._give_token),
                 *control_routes(self, self._recorder),
                 web.route("*", "/{path:.*}", _not_found),
             ]
@@ -102,6 +107,17 @@ class ScriptedApp:
     async def _serve_google(self, http: web.Request) -> web.StreamResponse:
         """Serve a request whose path says what others say in the body."""
         return await self._serve(GoogleApi(http.match_info["model"], stream=http.match_info["method"] == STREAM), http)
+
+    async def _serve_vertex(self, http: web.Request) -> web.StreamResponse:
+        model, stream = http.match_info["model"], http.match_info["method"] == STREAM
+        return await self._serve(VertexApi(model, stream=stream, tokens=self._tokens), http)
+
+    async def _give_token(self, http: web.Request) -> web.Response:
+        try:
+            token = self._tokens.give(await http.post(), str(http.url), self._play.script.rejected_keys)
+        except InvalidGrant as error:
+            return web.json_response(error.body, status=400)
+        return web.json_response(token)
 
     async def _count_tokens(self, http: web.Request) -> web.Response:
         api, request_id, headers = AnthropicApi(), _request_id(), _headers(http)

@@ -29,6 +29,8 @@ class GoogleApi:
     """
 
     request_id_header: ClassVar[str] = "x-request-id"
+    call_ids: ClassVar[bool] = True
+    """Whether calls and their results have ids."""
 
     def __init__(self, model: str, *, stream: bool) -> None:
         self._model = model
@@ -53,7 +55,7 @@ class GoogleApi:
 
     def check(self, body: object, script: Script) -> None:  # noqa: ARG002 - part of the protocol `Api`
         """Refuse a body the real API refuses."""
-        check_body(body)
+        check_body(body, call_ids=self.call_ids)
 
     def read(self, body: dict[str, Any], size: int) -> ModelRequest:
         """Reduce a checked body of `size` bytes to what a script can depend on."""
@@ -77,11 +79,11 @@ class GoogleApi:
 
     def reply(self, answer: Answer, request: ModelRequest) -> bytes:
         """Return a reply that is not streamed."""
-        return google_wire.response_body(answer, request.model)
+        return google_wire.response_body(answer, request.model, call_ids=self.call_ids)
 
     def stream(self, answer: Answer, request: ModelRequest) -> tuple[list[bytes], bytes]:
         """Return a streamed reply as its chunks and its end."""
-        return google_wire.response_stream(answer, request.model)
+        return google_wire.response_stream(answer, request.model, call_ids=self.call_ids)
 
     def error(self, error: ApiError, request_id: str) -> bytes:  # noqa: ARG002 - part of the protocol `Api`
         """Return the body of an error reply."""

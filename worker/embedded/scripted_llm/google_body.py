@@ -17,8 +17,12 @@ _SCHEMA_FIELDS_UNKNOWN = frozenset({"additionalProperties", "$schema", "$ref", "
 """JSON Schema's words that the schema of a declaration's `parameters` has no field for."""
 
 
-def check_body(body: object) -> None:
+def check_body(body: object, *, call_ids: bool) -> None:
     """Refuse a body the real API refuses.
+
+    Args:
+        body: The body.
+        call_ids: Whether calls and their results may have ids.
 
     Raises:
         ApiError: The first rule broken.
@@ -31,6 +35,8 @@ def check_body(body: object) -> None:
     if not isinstance(body["contents"], list):
         raise _refused("Invalid value at 'contents': expected a list.")
     _check_contents(body["contents"])
+    if not call_ids:
+        _check_without_ids(body["contents"])
 
 
 def _refused(message: str) -> ApiError:
@@ -91,6 +97,17 @@ def _check_contents(contents: list[Any]) -> None:
         raise _refused("Please ensure that function response turn comes immediately after a function call turn.")
     if previous == "model":
         raise _refused("Please ensure that single turn requests end with a user role or the role field is empty.")
+
+
+def _check_without_ids(contents: list[Any]) -> None:
+    for number, content in enumerate(contents):
+        for place, part in enumerate(content["parts"]):
+            for field, said in (("functionCall", "function_call"), ("functionResponse", "function_response")):
+                if "id" in part.get(field, ()):
+                    where = f"contents[{number}].parts[{place}].{said}"
+                    raise _refused(
+                        f"Invalid JSON payload received. Unknown name \"id\" at '{where}': Cannot find field."
+                    )
 
 
 def _checked_parts(content: object, number: int) -> list[dict[str, Any]]:

@@ -71,14 +71,15 @@ def error_body(error: ApiError) -> bytes:
     return _json({"error": body | ({"details": details} if details else {})})
 
 
-def response_body(answer: Answer, model: str) -> bytes:
+def response_body(answer: Answer, model: str, *, call_ids: bool) -> bytes:
     """Return a reply that is not streamed."""
-    return _response(answer, model, list(_parts(answer, None)), last=True)
+    return _response(answer, model, list(_parts(answer, None, call_ids=call_ids)), last=True)
 
 
-def response_stream(answer: Answer, model: str) -> tuple[list[bytes], bytes]:
+def response_stream(answer: Answer, model: str, *, call_ids: bool) -> tuple[list[bytes], bytes]:
     """Return a streamed reply as its chunks and its end (see `Api.stream`)."""
-    chunks = [event(_response(answer, model, [part])) for part in _parts(answer, answer.chunk_characters)]
+    parts = _parts(answer, answer.chunk_characters, call_ids=call_ids)
+    chunks = [event(_response(answer, model, [part])) for part in parts]
     return chunks, event(_response(answer, model, [{"text": ""}], last=True))
 
 
@@ -93,7 +94,7 @@ def signed_content(part: dict[str, Any]) -> str:
     return json.dumps([call["name"], call.get("args", {})], sort_keys=True) if call else str(part.get("text", ""))
 
 
-def _parts(answer: Answer, size: int | None) -> Iterator[dict[str, Any]]:
+def _parts(answer: Answer, size: int | None, *, call_ids: bool) -> Iterator[dict[str, Any]]:
     """Write the blocks as parts. Thinking signs what follows it: a call, or a text, at whose end comes an empty part."""
     to_sign = False
     for block in answer.blocks:
@@ -106,7 +107,8 @@ def _parts(answer: Answer, size: int | None) -> Iterator[dict[str, Any]]:
                 yield {"text": "", "thoughtSignature": signature("")}
             to_sign = False
         else:
-            part: dict[str, Any] = {"functionCall": {"id": uuid4().hex[:8], "name": block.tool, "args": block.input}}
+            named = {"id": uuid4().hex[:8]} if call_ids else {}
+            part: dict[str, Any] = {"functionCall": {**named, "name": block.tool, "args": block.input}}
             if to_sign:
                 part["thoughtSignature"] = signature(signed_content(part))
             to_sign = False

@@ -3,44 +3,32 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx2
-from google import genai
-from google.genai.types import GenerateContentConfig, HttpOptions
+from google.genai.types import GenerateContentConfig
 from pipecat.services.google.llm import GoogleLLMService, GoogleLLMSettings, GoogleThinkingConfig
-from pipecat.utils.http import connection_limits
 from pydantic import ValidationError
 
 from worker.engine.failures import InvalidModelParameters, LLMNotConfigured
 from worker.engine.llm.errors import SDKErrors
+from worker.engine.llm.google_client import open_client
 from worker.engine.llm.google_messages import PROVIDER_ID, GoogleAdapter
 from worker.engine.llm.google_reader import GoogleReader
 from worker.engine.llm.google_stream import GoogleError, GoogleStatusError, open_stream
-from worker.engine.llm.provider import (
-    CONNECT_SECONDS,
-    KEEPALIVE_SECONDS,
-    MAX_CONNECTIONS,
-    TextOnly,
-    check_parameters,
-    guarded,
-)
-from worker.workflow.llm_providers import LLM_PROVIDERS
+from worker.engine.llm.provider import TextOnly, address, check_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from ssl import SSLContext
 
     from pipecat.services.llm_service import LLMService
     from pydantic import JsonValue
 
     from worker.engine.llm.calls import LLMCalls, ReplyStream
+    from worker.engine.llm.google_client import GoogleClient
     from worker.engine.llm.google_stream import GoogleStream
     from worker.engine.request import ResolvedModel
-
-PROCESSOR: Final = "GoogleLLMService"
 
 _NOT_PARAMETERS: Final = frozenset(
     {
@@ -59,7 +47,7 @@ _NOT_PARAMETERS: Final = frozenset(
 )
 """What the SDK's configuration of a request holds that is the engine's to say, or that a text turn has no use for."""
 
-_MODEL_NAME: Final = re.compile(r"(?:(?:models|tunedModels)/)?[\w-]+(?:\.[\w-]+)*")
+_MODEL_NAME: Final = re.compile(r"(?:[\w-]+/)*[\w-]+(?:\.[\w-]+)*")
 """What can be a model's name. It becomes a part of the address, so the SDK refuses others, as if their answer broke off."""
 
 _TAKES_A_BUDGET: Final = re.compile(r"(?:.*/)?gemini-2\.")
@@ -70,12 +58,32 @@ OpenAI's SDK: https://ai.google.dev/gemini-api/docs/openai#thinking."""
 _HIGHEST_LEVEL: Final = "high"
 
 
+class GoogleService(TextOnly, GoogleLLMService):
+    """pipecat's service."""
+
+    adapter_class: type[GoogleAdapter] = GoogleAdapter
+
+    def __init__(self, *, reading_along: SimpleNamespace, settings: GoogleLLMSettings, name: str) -> None:
+        self._reading_along = reading_along
+        super().__init__(
+            api_key="",
+            settings=settings,
+            stream_idle_timeout_secs=None,  # silence is bounded by LLMCalls
+            name=name,
+        )
+
+    def create_client(self) -> None:
+        """Use the stand-in."""
+        self._client: Any = self._reading_along
+
+
 class GoogleProvider:
     """Gemini by the Gemini API, or whoever speaks its protocol at another base URL."""
 
     message_id = PROVIDER_ID
-    processor = PROCESSOR
+    processor = "GoogleLLMService"
     errors = SDKErrors(status=GoogleStatusError, connection=httpx2.TransportError, api=GoogleError)
+    service_class = GoogleService
 
     def connect(self, model: ResolvedModel) -> GoogleClient:
         """Create the SDK's client. Key, address and API are always given, so that it looks for none in the environment."""
@@ -83,25 +91,12 @@ class GoogleProvider:
             raise LLMNotConfigured(
                 "The model configuration has no API key for google. Store one: turn-worker config set."
             )
-        http = httpx2.AsyncClient(
-            limits=connection_limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
-            follow_redirects=False,  # a redirect would take the key along
-            event_hooks={"request": [_bound_connecting]},
-            verify=_tls(),
-            **guarded(model),
-        )
-        sdk = genai.Client(
+        return open_client(
+            model,
+            base_url=address(model),
             vertexai=False,
             api_key=model.api_key.get_secret_value() if model.api_key else "none",
-            # Without options for retries the SDK makes none: they are the executor's, which knows the turn's deadline.
-            http_options=HttpOptions(
-                base_url=model.base_url or LLM_PROVIDERS["google"].base_url,
-                httpx_async_client=http,
-                client_args={"verify": _tls()},  # for its clients that are never used, and would make one each
-                async_client_args={"ssl": _tls()},
-            ),
         )
-        return GoogleClient(sdk, http)
 
     def service(
         self,
@@ -130,45 +125,12 @@ class GoogleProvider:
             settings.max_tokens = model.max_tokens
         if model.temperature is not None:
             settings.temperature = model.temperature
-        return _Service(reading_along=_reading_along(client, calls), settings=settings)
-
-
-class GoogleClient:
-    """The SDK's client together with the HTTP client that it was given, and so does not close."""
-
-    def __init__(self, sdk: genai.Client, http: httpx2.AsyncClient) -> None:
-        self.models = sdk.aio.models
-        self._sdk = sdk
-        self._http = http
-
-    async def close(self) -> None:
-        """Close both."""
-        self._sdk.close()
-        await self._http.aclose()
+        return self.service_class(reading_along=_reading_along(client, calls), settings=settings, name=self.processor)
 
 
 def create_provider(_name: str) -> GoogleProvider:
     """Create the provider (see `worker.engine.llm.provider`)."""
     return GoogleProvider()
-
-
-class _Service(TextOnly, GoogleLLMService):
-    """pipecat's service."""
-
-    adapter_class = GoogleAdapter
-
-    def __init__(self, *, reading_along: SimpleNamespace, settings: GoogleLLMSettings) -> None:
-        self._reading_along = reading_along
-        super().__init__(
-            api_key="",
-            settings=settings,
-            stream_idle_timeout_secs=None,  # silence is bounded by LLMCalls
-            name=PROCESSOR,
-        )
-
-    def create_client(self) -> None:
-        """Use the stand-in."""
-        self._client: Any = self._reading_along
 
 
 def _reading_along(client: GoogleClient, calls: LLMCalls) -> SimpleNamespace:
@@ -193,17 +155,6 @@ def _reading_along(client: GoogleClient, calls: LLMCalls) -> SimpleNamespace:
 def _observable(*, model: str, contents: Any, config: GenerateContentConfig) -> dict[str, Any]:
     """Name the parts of a request as `LLMCalls` knows them from the other SDKs."""
     return {"model": model, "system": config.system_instruction, "messages": contents, "config": config}
-
-
-@cache
-def _tls() -> SSLContext:
-    """One TLS context for all clients: the SDK would take 80 ms of CPU time for each to create its own."""
-    return httpx2.create_ssl_context()
-
-
-async def _bound_connecting(request: httpx2.Request) -> None:
-    """Give opening a connection its limit: the SDK sets one for all of a request, or none at all."""
-    request.extensions["timeout"]["connect"] = CONNECT_SECONDS
 
 
 def _configuration(parameters: Mapping[str, JsonValue]) -> dict[str, Any]:

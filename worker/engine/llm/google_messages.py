@@ -47,6 +47,18 @@ class GoogleAdapter(GeminiLLMAdapter):  # type: ignore[no-untyped-call] # pipeca
         return super()._from_universal_context_messages(list(_as_contents(universal_context_messages)))
 
 
+class VertexAdapter(GoogleAdapter):  # type: ignore[no-untyped-call] # as above
+    """The same for Vertex AI, which tells calls and their results apart by their order and refuses ids."""
+
+    def _from_universal_context_messages(self, *args: Any, **kwargs: Any) -> GeminiLLMAdapter.ConvertedMessages:
+        converted = super()._from_universal_context_messages(*args, **kwargs)
+        for content in converted.messages:
+            for part in content.parts or ():
+                if exchanged := part.function_call or part.function_response:
+                    exchanged.id = None
+        return converted
+
+
 def _declaration(tool: dict[str, Any]) -> dict[str, Any]:
     """Declare one tool. Some models refuse an object without properties, so where there are none nothing is said."""
     parameters = tool.pop("parameters")

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from worker.engine.llm.errors import SDKErrors
     from worker.engine.request import ResolvedModel
 
-_OWN_PROTOCOL: Final = {"anthropic": "worker.engine.llm.anthropic", "google": "worker.engine.llm.google"}
+_OWN_PROTOCOL: Final = {
+    "anthropic": "worker.engine.llm.anthropic",
+    "google": "worker.engine.llm.google",
+    "google-vertex": "worker.engine.llm.google_vertex",
+}
 """The modules of providers with a protocol of their own; all others speak OpenAI's. Each is loaded when it is first used:
 an SDK costs up to a second and tens of megabytes."""
 

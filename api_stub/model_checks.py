@@ -10,12 +10,11 @@ from worker.workflow.model_configuration import (
     ModelConfiguration,
     configuration_problems,
     effective_configuration,
-    fallback_configuration,
+    keyed_choices,
 )
 from worker.workflow.problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -42,19 +41,13 @@ async def model_problems(
         Problem("workflow", None, f"{_PLACE}.{field}", message)
         for field, message in configuration_problems(configuration)
     ]
-    if wanted := dict(_secrets(configuration)):
+    if wanted := list(keyed_choices(configuration)):
         known = {secret.name for secret in await list_secrets(connection, organization_id=organization_id)}
         problems += [
             Problem(
                 "workflow", None, f"{_PLACE}.{field}", f"The organization has no secret named {name!r}. Store it first."
             )
-            for field, name in wanted.items()
+            for field, name, _ in wanted
             if name not in known
         ]
     return problems
-
-
-def _secrets(configuration: ModelConfiguration) -> Iterator[tuple[str, str]]:
-    for field, choice in (("api_key", configuration), ("fallback.api_key", fallback_configuration(configuration))):
-        if choice is not None and choice.api_key is not None and choice.api_key.secret is not None:
-            yield field, choice.api_key.secret

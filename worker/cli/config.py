@@ -18,16 +18,21 @@ from worker.cli.tables import moment
 from worker.errors import TurnWorkerError
 from worker.settings import environment_secret, load_settings
 from worker.storage.organizations import find_organization, set_model_defaults
-from worker.storage.secrets import SecretNotFound, Vault, delete_secret, list_secrets, put_secret
+from worker.storage.secrets import SecretNotFound, Vault, delete_secret, get_secret, list_secrets, put_secret
 from worker.workflow.model_configuration import (
     ModelConfiguration,
     ModelOverrides,
     configuration_problems,
     effective_configuration,
+    keyed_choices,
 )
+from worker.workflow.service_account import SERVICE_ACCOUNT_PROVIDERS, service_account_problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from worker.storage.secrets import SecretName
 
@@ -74,6 +79,7 @@ For example, an organization with a key of its own, which is then asked for:
 @click.option("--model", help="The provider's name of the model.")
 @click.option("--base-url", help="Another address of the provider's API. A new one drops the API key.")
 @click.option("--api-key-secret", metavar="NAME", help="The name of the stored secret that is the API key.")
+@click.option("--api-key-env", metavar="VARIABLE", help="Instead: the environment variable of the workers that is it.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of one reply.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="The sampling temperature.")
 @click.option("--effort", help="How much it thinks before it answers: minimal, low, medium, high or max.")
@@ -101,6 +107,7 @@ def set_config(
     model: str | None,
     base_url: str | None,
     api_key_secret: str | None,
+    api_key_env: str | None,
     max_tokens: int | None,
     temperature: float | None,
     effort: str | None,
@@ -117,11 +124,14 @@ def set_config(
     read from standard input: it is no argument, which every user of the machine could see. It is encrypted with
     TURN_WORKER_SECRET_KEY, and nobody is shown it again.
     """
+    if api_key_secret and api_key_env:
+        raise click.UsageError("The API key is one of both: --api-key-secret or --api-key-env.")
+    reference = {"secret": api_key_secret} if api_key_secret else {"environment": api_key_env} if api_key_env else None
     given = {
         "provider": provider,
         "model": model,
         "base_url": base_url,
-        "api_key": None if api_key_secret is None else {"secret": api_key_secret},
+        "api_key": reference,
         "max_tokens": max_tokens,
         "temperature": temperature,
         "effort": effort,
@@ -198,10 +208,20 @@ async def _apply(url: str, vault: Vault, organization: str, change: _Change) -> 
         await set_model_defaults(connection, organization_id=owner.id, model_defaults=defaults)
         if change.deleted_secret is not None:
             await delete_secret(connection, organization_id=owner.id, name=change.deleted_secret)
-        needed = (defaults or {}).get("api_key", {}).get("secret")
-        stored = {each.name for each in await list_secrets(connection, organization_id=owner.id)}
-        if needed is not None and needed not in stored:
-            raise SecretNotFound(needed)
+        await _check_keys(connection, vault, owner.id, ModelConfiguration.model_validate(defaults or {}))
+
+
+async def _check_keys(
+    connection: AsyncConnection, vault: Vault, organization_id: UUID, defaults: ModelConfiguration
+) -> None:
+    stored = {each.name for each in await list_secrets(connection, organization_id=organization_id)}
+    for field, name, choice in keyed_choices(defaults):
+        if name not in stored:
+            raise SecretNotFound(name)
+        if choice.provider in SERVICE_ACCOUNT_PROVIDERS:
+            key = await get_secret(connection, vault, organization_id=organization_id, name=name)
+            if (problem := service_account_problem(key, choice.base_url)) is not None:
+                raise InvalidConfiguration(f"{_UNUSABLE}\n  {field}: {problem}")
 
 
 async def _show(url: str, organization: str) -> tuple[dict[str, Any] | None, list[SecretName]]:

@@ -168,6 +168,13 @@ def fallback_configuration(configuration: ModelConfiguration) -> ModelConfigurat
     return effective_configuration(configuration.model_copy(update={"fallback": None}), configuration.fallback)
 
 
+def keyed_choices(configuration: ModelConfiguration) -> Iterator[tuple[str, str, ModelConfiguration]]:
+    """The models of an effective configuration whose key is a stored secret: the field, the secret's name and the model."""
+    for field, choice in (("api_key", configuration), ("fallback.api_key", fallback_configuration(configuration))):
+        if choice is not None and choice.api_key is not None and choice.api_key.secret is not None:
+            yield field, choice.api_key.secret, choice
+
+
 def configuration_problems(configuration: ModelConfiguration) -> Iterator[ConfigurationProblem]:
     """Find what would keep an effective configuration from being called, as far as it shows by itself."""
     yield from _choice_problems(configuration, "")

@@ -7,6 +7,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+SERVICE_ACCOUNT_PROVIDERS: Final = frozenset({"google-vertex"})
+"""Providers whose key is one of a service account."""
+
 _TOKEN_URIS: Final = frozenset(
     {
         "https://accounts.google.com/o/oauth2/token",
@@ -70,6 +73,15 @@ def read_service_account(key: str, base_url: str | None) -> ServiceAccount:
             "Take the key as Google Cloud gave it out."
         )
     return account
+
+
+def service_account_problem(key: str, base_url: str | None) -> str | None:
+    """Say why a key cannot be used (see `read_service_account`); None when, as far as it shows by itself, it can."""
+    try:
+        read_service_account(key, base_url)
+    except InvalidServiceAccount as error:
+        return str(error)
+    return None
 
 
 def _origin(url: str) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
+from tests.service_account import service_account_key
 from worker.cli.servers import transaction
 from worker.storage.organizations import find_organization
 from worker.storage.secrets import Vault, get_secret
@@ -148,6 +149,11 @@ def test_a_secret_is_read_from_a_variable(
     assert stored_secret("key") == "sk-456"
 
 
+def test_a_key_may_stay_in_a_variable_of_the_workers(configured: Callable[..., Any]) -> None:
+    configured("--provider", "google", "--model", "gemini-2.5-flash", "--api-key-env", "GEMINI_API_KEY")
+    assert configured("--temperature", "0")["api_key"] == {"environment": "GEMINI_API_KEY"}
+
+
 def test_a_secret_can_be_replaced_and_forgotten(
     configured: Callable[..., Any], done: Callable[..., str], stored_secret: Callable[[str], str]
 ) -> None:
@@ -171,6 +177,22 @@ def test_a_reference_to_a_secret_that_is_not_there_changes_nothing(
 ) -> None:
     assert "no secret named 'key'" in refused("--api-key-secret", "key", "--model", "claude-x")
     assert shown(done)["model_defaults"] is None
+
+
+def test_the_key_of_a_fallback_has_to_be_there_too(refused: Callable[..., str]) -> None:
+    fallback = {"provider": "openai", "model": "gpt-x", "api_key": {"secret": "gone"}}
+    assert "no secret named 'gone'" in refused("--fallback", json.dumps(fallback))
+
+
+def test_a_key_that_its_provider_cannot_take_is_refused_and_not_shown(
+    configured: Callable[..., Any], refused: Callable[..., str]
+) -> None:
+    vertex = ("--provider", "google-vertex", "--model", "gemini-2.5-flash", "--api-key-secret", "v", "--secret", "v")
+    complaint = refused(*vertex, stdin="AIzaSyA-no-service-account")
+    assert "api_key: The API key has to be the JSON of a Google service account's key" in complaint
+    assert "AIza" not in complaint
+    key = service_account_key("https://oauth2.googleapis.com")
+    assert configured(*vertex, stdin=key)["provider"] == "google-vertex"
 
 
 def test_a_secret_needs_the_key_that_encrypts_it(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

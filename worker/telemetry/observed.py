@@ -13,13 +13,24 @@ from worker.telemetry import signals, tracing
 from worker.telemetry.masking import mask_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from worker.telemetry.metrics import Metrics
     from worker.telemetry.tracing import Attribute, Span
 
 CANCELLED: Final = "cancelled"
 """The `error.type` of what was stopped from outside: the turn was called off, or its worker lost it."""
+
+
+_PROVIDER_NAMES: Final[Mapping[str, str]] = {
+    "aws": "aws.bedrock",
+    "azure": "azure.ai.openai",
+    "google": "gcp.gemini",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+}
+"""Providers that have another name in the GenAI conventions than in a configuration:
+https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/#gen-ai-provider-name."""
 
 
 class TurnObserved:
@@ -158,7 +169,9 @@ class _RecordedCall(LLMCallObserved):
 def llm_call(provider: str, model: str, purpose: str) -> LLMCallObserved:
     """An LLM call begins; whoever gets this says how it goes on."""
     turn = _turn.get()
-    return _UNOBSERVED if turn is None else _RecordedCall(turn.metrics, provider, model, purpose)
+    if turn is None:
+        return _UNOBSERVED
+    return _RecordedCall(turn.metrics, _PROVIDER_NAMES.get(provider, provider), model, purpose)
 
 
 class ToolCallObserved:

@@ -5,8 +5,11 @@ import sys
 from uuid import UUID
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from worker.telemetry import observed, tracing
+from worker.telemetry.metrics import Metrics
 
 SESSION = UUID("01a20ae1-2466-713d-9d06-dc7dd7ee1eb6")
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -52,6 +55,17 @@ def test_outside_of_a_trace_there_is_nothing_to_tell() -> None:
     call = observed.llm_call("anthropic", "claude-sonnet-5", "conversation")
     call.replies()
     call.ended()
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"), [("anthropic", "anthropic"), ("aws", "aws.bedrock"), ("google", "gcp.gemini")]
+)
+def test_a_provider_goes_by_the_name_that_the_conventions_give_it(provider: str, name: str) -> None:
+    reader = InMemoryMetricReader()
+    turn = observed.TurnObserved(tracing.NO_SPAN, Metrics(MeterProvider([reader]).get_meter("test")))
+    with observed.observing(turn):
+        observed.llm_call(provider, "a-model", "conversation").ended()
+    assert f'"gen_ai.provider.name": "{name}"' in str(reader.get_metrics_data().to_json())  # type: ignore[union-attr]
 
 
 def test_opentelemetry_is_not_loaded_where_nobody_collects() -> None:

@@ -57,6 +57,8 @@ _RULES: Final = (
     _rule(r"(?P<keep>twk_)[\w-]+"),
     # keys of Groq, xAI, Hugging Face, Google, NVIDIA, GitHub, Slack
     _rule(rf"(?P<keep>{_START}(?:gsk_|xai-|hf_|aiza|nvapi-|gh[oprsu]_|github_pat_|xox[abeprs]-))[\w-]{{16,}}"),
+    # keys of Amazon Bedrock, lasting and passing ones, in base64
+    _rule(rf"(?P<keep>{_START}(?:absk|bedrock-api-key-))[\w+/-]{{16,}}=*"),
     # JSON Web Tokens
     _rule(rf"(?P<keep>{_START}eyj)[\w-]{{8,}}\.[\w-]+\.[\w-]*"),
     # Fernet keys, and what they encrypted
@@ -68,7 +70,8 @@ _RULES: Final = (
 # Where none of these occurs no rule can match: a text without secrets, nearly every text, costs under a microsecond.
 _HINTS: Final = (
     *("key", "secret", "passw", "passphrase", "token", "authorization", "bearer", "://", "sk-", "twk_", "gsk_", "xai-"),
-    *("hf_", "aiza", "nvapi-", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_", "xox", "eyj", "gaaaaa", "="),
+    *("hf_", "aiza", "absk", "nvapi-", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_", "xox"),
+    *("eyj", "gaaaaa", "="),
 )
 
 _SECRET_NAME = re.compile(

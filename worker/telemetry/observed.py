@@ -26,6 +26,7 @@ _PROVIDER_NAMES: Final[Mapping[str, str]] = {
     "aws": "aws.bedrock",
     "azure": "azure.ai.openai",
     "google": "gcp.gemini",
+    "google-vertex": "gcp.vertex_ai",
     "mistral": "mistral_ai",
     "xai": "x_ai",
 }

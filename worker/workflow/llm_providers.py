@@ -21,6 +21,7 @@ class LLMProvider:
 
     Attributes:
         base_url: Root of its API; None when there is no one address, so that a configuration has to give it.
+        such_as: An address that it may have, where there is no one address.
         needs_key: Whether it takes no request without a key at any address.
         service: Where pipecat's service for it is, as `module:class`.
         extra: The extra of this distribution that brings its SDK; None when that is always there.
@@ -31,6 +32,7 @@ class LLMProvider:
     """
 
     base_url: str | None
+    such_as: str | None = None
     needs_key: bool = False
     service: str
     extra: str | None = None
@@ -52,8 +54,8 @@ class LLMProvider:
             return False
 
 
-def _compatible(base_url: str | None, name: str, service: str) -> LLMProvider:
-    return LLMProvider(base_url=base_url, service=f"pipecat.services.{name}.llm:{service}")
+def _compatible(base_url: str | None, name: str, service: str, *, such_as: str | None = None) -> LLMProvider:
+    return LLMProvider(base_url=base_url, service=f"pipecat.services.{name}.llm:{service}", such_as=such_as)
 
 
 LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
@@ -64,7 +66,7 @@ LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
     ),
     "openai": _compatible("https://api.openai.com/v1", "openai", "OpenAILLMService"),
     # Those below speak OpenAI's protocol; pipecat's services know what each does differently.
-    "azure": _compatible(None, "openai", "OpenAILLMService"),
+    "azure": _compatible(None, "openai", "OpenAILLMService", such_as="https://RESOURCE.openai.azure.com/openai/v1"),
     "baseten": _compatible("https://inference.baseten.co/v1", "baseten", "BasetenLLMService"),
     "cerebras": _compatible("https://api.cerebras.ai/v1", "cerebras", "CerebrasLLMService"),
     "crusoe": _compatible("https://api.inference.crusoecloud.com/v1", "crusoe", "CrusoeLLMService"),
@@ -76,7 +78,7 @@ LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
     "nebius": _compatible("https://api.tokenfactory.nebius.com/v1", "nebius", "NebiusLLMService"),
     "novita": _compatible("https://api.novita.ai/openai", "novita", "NovitaLLMService"),
     "nvidia": _compatible("https://integrate.api.nvidia.com/v1", "nvidia", "NvidiaLLMService"),
-    "ollama": _compatible(None, "ollama", "OLLamaLLMService"),
+    "ollama": _compatible(None, "ollama", "OLLamaLLMService", such_as="http://localhost:11434/v1"),
     "openrouter": _compatible("https://openrouter.ai/api/v1", "openrouter", "OpenRouterLLMService"),
     "qwen": _compatible("https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "qwen", "QwenLLMService"),
     "sambanova": _compatible("https://api.sambanova.ai/v1", "sambanova", "SambaNovaLLMService"),
@@ -108,6 +110,14 @@ LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
         extra="google",
         package="google.genai",
         needs_key=True,
+    ),
+    "aws": LLMProvider(
+        base_url=None,
+        such_as="https://bedrock-runtime.us-east-1.amazonaws.com",
+        needs_key=True,
+        service="pipecat.services.aws.llm:AWSBedrockLLMService",
+        extra="aws",
+        package="aiobotocore",
     ),
 }
 """Every provider by name. The base URLs are those of pipecat's services (pipecat-ai 1.14)."""

@@ -229,7 +229,8 @@ def _choice_problems(choice: ModelConfiguration, place: str) -> Iterator[Configu
     its_own = choice.base_url is None and known.base_url is not None
     if choice.base_url is None and known.base_url is None:
         yield ConfigurationProblem(
-            f"{place}base_url", f"Name the address: {choice.provider!r} has no one address for all."
+            f"{place}base_url",
+            f"Name the address, such as {known.such_as}: {choice.provider!r} has no one address for all.",
         )
     if choice.api_key is None and (known.needs_key or (its_own and choice.provider not in OPERATOR_KEY_PROVIDERS)):
         yield ConfigurationProblem(

@@ -97,7 +97,8 @@ def test_a_fallback_can_be_set_and_says_what_it_lacks(
     [
         (("--provider", "nobody"), "There is no LLM provider 'nobody'"),
         (("--provider", "openai"), "model: Name a model"),
-        (("--provider", "ollama", "--model", "m"), "base_url: Name the address"),
+        (("--provider", "ollama", "--model", "m"), "base_url: Name the address, such as http://localhost:11434/v1"),
+        (("--provider", "aws", "--model", "m"), "such as https://bedrock-runtime.us-east-1.amazonaws.com"),
         (("--provider", "groq", "--model", "m"), "api_key: Name the key"),
     ],
 )

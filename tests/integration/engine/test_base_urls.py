@@ -55,7 +55,12 @@ async def test_a_tenants_base_url_that_nobody_listens_at_is_a_transient_failure(
 
 async def test_a_redirect_of_a_tenants_base_url_is_not_followed(talk: Talk) -> None:
     async with web_server() as server:
-        for path in ("/v1/messages", "/chat/completions", "/v1beta/models/claude-sonnet-5:streamGenerateContent"):
+        for path in (
+            "/v1/messages",
+            "/chat/completions",
+            "/v1beta/models/claude-sonnet-5:streamGenerateContent",
+            "/model/claude-sonnet-5/converse-stream",
+        ):
             server.answer(path, "", status=307, headers={"Location": "http://127.0.0.2/"})
         assert talk.model is not None
         talk.model = replace(talk.model, base_url=server.url, allowed_hosts=AllowedHosts.of([server.host]))

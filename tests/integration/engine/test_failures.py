@@ -289,6 +289,9 @@ async def test_a_key_of_the_environment_is_never_sent_to_another_address(
     for name in (
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_AUTH_TOKEN",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_SECRET_ACCESS_KEY",
         "OPENAI_API_KEY",
         "OPENAI_ORG_ID",
         "OPENAI_PROJECT_ID",

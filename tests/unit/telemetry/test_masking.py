@@ -19,7 +19,9 @@ TOKEN_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 KEY_PREFIXES = (
     *("sk-", "sk-ant-", "sk-admin-", "sk-lf-", "sk-or-", "sk-proj-", "sk-svcacct-", "twk_", "gsk_", "xai-", "hf_"),
     *(
+        "ABSK",
         "AIza",
+        "bedrock-api-key-",
         "nvapi-",
         "gho_",
         "ghp_",

@@ -58,7 +58,7 @@ def test_outside_of_a_trace_there_is_nothing_to_tell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("provider", "name"), [("anthropic", "anthropic"), ("aws", "aws.bedrock"), ("google", "gcp.gemini")]
+    ("provider", "name"), [("anthropic", "anthropic"), ("aws", "aws.bedrock"), ("google-vertex", "gcp.vertex_ai")]
 )
 def test_a_provider_goes_by_the_name_that_the_conventions_give_it(provider: str, name: str) -> None:
     reader = InMemoryMetricReader()

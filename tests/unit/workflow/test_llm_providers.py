@@ -23,3 +23,7 @@ def test_every_provider_can_be_used_where_all_extras_are_installed(name: str) ->
 
 def test_a_provider_with_an_extra_names_the_package_to_tell_it_by() -> None:
     assert all((known.extra is None) == (known.package is None) for known in LLM_PROVIDERS.values())
+
+
+def test_a_provider_without_one_address_for_all_has_an_example_of_one() -> None:
+    assert all((known.base_url is None) == (known.such_as is not None) for known in LLM_PROVIDERS.values())

@@ -198,6 +198,8 @@ def test_an_inherited_fallback_does_not_follow_to_another_provider() -> None:
         (ModelConfiguration(provider="groq", model="m"), "api_key"),
         (ModelConfiguration(provider="google-vertex", model="m", base_url="https://a.example"), "api_key"),
         (ModelConfiguration(provider="sarvam", model="gpt-5", api_key=KEY), "model"),
+        (ModelConfiguration(provider="aws", model="m", base_url="https://bedrock.example"), "api_key"),
+        (ModelConfiguration(provider="aws", model="m", api_key=SecretReference(secret="key")), "base_url"),
         (ModelConfiguration(fallback=ModelChoice(provider="openai")), "fallback.model"),
     ],
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from worker.embedded.scripted_llm import anthropic_wire
 from worker.embedded.scripted_llm.anthropic_body import check_body
+from worker.embedded.scripted_llm.api import Api
 from worker.embedded.scripted_llm.errors import ApiError
 from worker.embedded.scripted_llm.request import ModelRequest, ToolResult, estimated_tokens
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from worker.embedded.scripted_llm.script import Script
 
 
-class AnthropicApi:
+class AnthropicApi(Api):
     """`POST /v1/messages`, streaming and not."""
 
     request_id_header: ClassVar[str] = "request-id"

@@ -17,6 +17,7 @@ class Api(Protocol):
     """One way of asking a model and of being answered."""
 
     request_id_header: ClassVar[str]
+    stream_type: ClassVar[str] = "text/event-stream; charset=utf-8"
 
     def api_key(self, headers: Mapping[str, str]) -> str:
         """Return the caller's key, or an empty text."""
@@ -49,6 +50,10 @@ class Api(Protocol):
     def error(self, error: ApiError, request_id: str) -> bytes:
         """Return the body of an error reply."""
         ...
+
+    def error_headers(self, error: ApiError) -> dict[str, str]:  # noqa: ARG002 - most say it all in the body
+        """Return the headers of an error reply that belong to the error."""
+        return {}
 
     def error_event(self, error: ApiError) -> bytes:
         """Return an error as an event in mid-stream."""

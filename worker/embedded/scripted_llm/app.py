@@ -15,6 +15,7 @@ from aiohttp import web
 
 from worker.embedded.scripted_llm.answer import Play, compose
 from worker.embedded.scripted_llm.anthropic_api import AnthropicApi
+from worker.embedded.scripted_llm.aws_api import BedrockApi
 from worker.embedded.scripted_llm.control import control_routes
 from worker.embedded.scripted_llm.embeddings_api import EmbeddingsApi
 from worker.embedded.scripted_llm.errors import ApiError
@@ -68,6 +69,8 @@ class ScriptedApp:
                 web.post(f"/v1beta/models/{{model}}:{{method:{GENERATE}|{STREAM}}}", self._serve_google),
                 web.post(VERTEX_PATH, self._serve_vertex),
                 web.post("/token", self._give_token),
+                web.post("/model/{model}/converse", partial(self._serve_bedrock, stream=False)),
+                web.post("/model/{model}/converse-stream", partial(self._serve_bedrock, stream=True)),
                 *control_routes(self, self._recorder),
                 web.route("*", "/{path:.*}", _not_found),
             ]
@@ -119,6 +122,10 @@ class ScriptedApp:
             return web.json_response(error.body, status=400)
         return web.json_response(token)
 
+    async def _serve_bedrock(self, http: web.Request, *, stream: bool) -> web.StreamResponse:
+        """Serve a request whose path says what others say in the body."""
+        return await self._serve(BedrockApi(http.match_info["model"], stream=stream), http)
+
     async def _count_tokens(self, http: web.Request) -> web.Response:
         api, request_id, headers = AnthropicApi(), _request_id(), _headers(http)
         try:
@@ -157,7 +164,7 @@ class ScriptedApp:
     ) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={
-                "content-type": "text/event-stream; charset=utf-8",
+                "content-type": api.stream_type,
                 "cache-control": "no-cache",
                 api.request_id_header: request_id,
             }
@@ -222,7 +229,7 @@ def _scripted_error(error: ErrorReply) -> ApiError:
 
 
 def _error_response(api: Api, error: ApiError, request_id: str) -> web.Response:
-    headers = {api.request_id_header: request_id}
+    headers = {api.request_id_header: request_id, **api.error_headers(error)}
     if error.retry_after is not None:
         headers["retry-after"] = f"{error.retry_after:g}"
     return web.Response(

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from worker.embedded.scripted_llm import google_wire
+from worker.embedded.scripted_llm.api import Api
 from worker.embedded.scripted_llm.errors import ApiError
 from worker.embedded.scripted_llm.google_body import check_body
 from worker.embedded.scripted_llm.request import ModelRequest, ToolResult, estimated_tokens
@@ -20,7 +21,7 @@ GENERATE = "generateContent"
 STREAM = "streamGenerateContent"
 
 
-class GoogleApi:
+class GoogleApi(Api):
     """`POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent?alt=sse`.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from worker.embedded.scripted_llm import openai_wire
+from worker.embedded.scripted_llm.api import Api
 from worker.embedded.scripted_llm.errors import ApiError
 from worker.embedded.scripted_llm.openai_body import check_body
 from worker.embedded.scripted_llm.request import ModelRequest, ToolResult, estimated_tokens
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from worker.embedded.scripted_llm.script import Script
 
 
-class OpenAIApi:
+class OpenAIApi(Api):
     """`POST /v1/chat/completions`, streaming and not."""
 
     request_id_header: ClassVar[str] = "x-request-id"

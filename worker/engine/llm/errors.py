@@ -1,7 +1,8 @@
 """What an SDK's exception means: which failure it is, whether it may pass, and what an operator can do about it.
 
-Sources: https://platform.claude.com/docs/en/api/errors, https://platform.openai.com/docs/guides/error-codes and
-https://ai.google.dev/gemini-api/docs/troubleshooting.
+Sources: https://platform.claude.com/docs/en/api/errors, https://platform.openai.com/docs/guides/error-codes,
+https://ai.google.dev/gemini-api/docs/troubleshooting and
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html.
 """
 
 from __future__ import annotations
@@ -58,6 +59,21 @@ _BY_REASON: Final[Mapping[str, _Kind]] = {
     "UNAVAILABLE": failures.LLMOverloaded,
     "INTERNAL": failures.LLMUnavailable,
     "DEADLINE_EXCEEDED": failures.LLMTimeout,
+    # Bedrock's exceptions, and AWS's of every service
+    "ExpiredTokenException": failures.LLMAuthenticationFailed,
+    "MissingAuthenticationTokenException": failures.LLMAuthenticationFailed,
+    "UnrecognizedClientException": failures.LLMAuthenticationFailed,
+    "AccessDeniedException": failures.LLMPermissionDenied,
+    "ResourceNotFoundException": failures.LLMNotFound,
+    "ServiceQuotaExceededException": failures.LLMQuotaExhausted,
+    "ValidationException": failures.LLMRequestInvalid,
+    "ThrottlingException": failures.LLMRateLimited,
+    "ModelNotReadyException": failures.LLMOverloaded,
+    "ServiceUnavailableException": failures.LLMOverloaded,
+    "InternalServerException": failures.LLMUnavailable,
+    "ModelErrorException": failures.LLMUnavailable,
+    "ModelStreamErrorException": failures.LLMUnavailable,
+    "ModelTimeoutException": failures.LLMTimeout,
 }
 """Failures by the machine-readable reason in the body, which is more exact than the status and is all that an error in
 the middle of a stream has."""
@@ -67,9 +83,12 @@ _BY_WORDS: Final[tuple[tuple[str, _Kind], ...]] = (
     ("prompt is too long", failures.LLMRequestTooLarge),
     ("exceed context limit", failures.LLMRequestTooLarge),
     ("exceeds the maximum number of tokens", failures.LLMRequestTooLarge),
+    ("input is too long for requested model", failures.LLMRequestTooLarge),
+    ("model identifier is invalid", failures.LLMNotFound),
+    ("make sure your api key is valid", failures.LLMAuthenticationFailed),
 )
-"""What Anthropic says with the reason `invalid_request_error`, and Google with `INVALID_ARGUMENT`, although it means
-something more particular."""
+"""What Anthropic says with the reason `invalid_request_error`, Google with `INVALID_ARGUMENT`, and Bedrock with
+`ValidationException` or `AccessDeniedException`, although it means something more particular."""
 
 _BY_STATUS: Final[Mapping[int, _Kind]] = {
     HTTPStatus.UNAUTHORIZED: failures.LLMAuthenticationFailed,
@@ -79,6 +98,7 @@ _BY_STATUS: Final[Mapping[int, _Kind]] = {
     HTTPStatus.REQUEST_TIMEOUT: failures.LLMTimeout,
     HTTPStatus.CONFLICT: failures.LLMUnavailable,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: failures.LLMRequestTooLarge,
+    HTTPStatus.FAILED_DEPENDENCY: failures.LLMUnavailable,  # the model's, says Bedrock
     HTTPStatus.TOO_MANY_REQUESTS: failures.LLMRateLimited,
     HTTPStatus.SERVICE_UNAVAILABLE: failures.LLMOverloaded,
     _OVERLOADED: failures.LLMOverloaded,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _OWN_PROTOCOL: Final = {
     "anthropic": "worker.engine.llm.anthropic",
+    "aws": "worker.engine.llm.aws",
     "google": "worker.engine.llm.google",
     "google-vertex": "worker.engine.llm.google_vertex",
 }

@@ -29,6 +29,8 @@ lock: $(INSTALLED)  ## Resolve the dependencies again and write the lock files.
 	  --generate-hashes --no-header --no-annotate --output-file deploy/requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --upgrade --quiet --all-extras --group dev \
 	  --constraints deploy/requirements.lock --generate-hashes --no-header --no-annotate --output-file deploy/requirements-dev.lock
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --quiet --extra aws --extra google \
+	  --constraints deploy/requirements-dev.lock --generate-hashes --no-header --no-annotate --output-file deploy/requirements-providers.lock
 	$(BIN)/uv pip compile --group build --universal --python-version 3.11 --upgrade --quiet \
 	  --constraints deploy/requirements.lock --generate-hashes --no-header --no-annotate --output-file deploy/requirements-build.lock
 

@@ -13,6 +13,7 @@ from tests.unit.deploy.project import DEPLOY, PYPROJECT, ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
+PROVIDERS = [extra for name, extra in PYPROJECT["project"]["optional-dependencies"].items() if name != "embedded"]
 LOCKS = sorted(DEPLOY.glob("*.lock"))
 
 
@@ -45,6 +46,8 @@ def test_a_lock_pins_every_package_by_version_and_hash_and_names_no_host(lock: P
     ("lock", "wanted"),
     [
         ("requirements.lock", PYPROJECT["project"]["dependencies"]),
+        ("requirements-providers.lock", PYPROJECT["project"]["dependencies"]),
+        *(("requirements-providers.lock", extra) for extra in PROVIDERS),
         ("requirements-build.lock", PYPROJECT["build-system"]["requires"]),
         ("requirements-build.lock", PYPROJECT["dependency-groups"]["build"]),
         ("requirements-dev.lock", [one for one in PYPROJECT["dependency-groups"]["dev"] if isinstance(one, str)]),
@@ -58,8 +61,9 @@ def test_a_lock_has_what_the_project_asks_for(lock: str, wanted: list[str]) -> N
         assert all(requirement.specifier.contains(version) for version in versions), requirement
 
 
-def test_the_tests_run_with_the_versions_that_are_deployed() -> None:
-    deployed, tested = locked("requirements.lock"), locked("requirements-dev.lock")
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-providers.lock"])
+def test_the_tests_run_with_the_versions_that_are_deployed(lock: str) -> None:
+    deployed, tested = locked(lock), locked("requirements-dev.lock")
     assert {package: tested[package] for package in deployed} == deployed
 
 

@@ -21,7 +21,7 @@ FILES = [
 ]
 MENTIONS = {f"{path.relative_to(ROOT)}: {mention}": mention for path in FILES for mention in mentions(path)}
 ENVIRONMENT_FILES = [DEPLOY / ".env.example", DEPLOY / "systemd" / "turn-worker.env.example"]
-NOT_OURS = {"POSTGRES_PASSWORD"}
+NOT_OURS = {"POSTGRES_PASSWORD", "REQUIREMENTS"}
 
 
 def name(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from worker.conversation.event import REPLY_STOPPED_EARLY
 from worker.conversation.usage import LLMUsage
 from worker.conversation.user_message import Image, UserMessage
 from worker.engine import failures
+from worker.engine.llm.aws_stream import open_stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -199,6 +201,21 @@ async def test_an_answer_that_is_no_stream_of_events_is_a_broken_one(talk: Talk,
         server.answer("/model/claude-sonnet-5/converse-stream", body)
         with pytest.raises(failures.LLMStreamBroken, match="broke off"):
             await talk.turn("Hi", model=model_of(talk, base_url=server.url))
+
+
+async def test_a_stream_that_is_closed_before_its_end_is_over_and_leaves_nothing_running(talk: Talk) -> None:
+    talk.script({"reply": "abcdefgh", "chunk_characters": 1})
+    hello = [{"role": "user", "content": [{"text": "Hello"}]}]
+    before = asyncio.all_tasks()
+    async with talk.clients.lend(model_of(talk)) as (_, client):
+        stream = await open_stream(client.converse_stream, modelId="any", messages=hello)
+        await anext(stream)
+
+        await stream.close()
+
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+    assert asyncio.all_tasks() == before
 
 
 async def test_an_address_that_the_sdk_does_not_take_is_a_mistake_of_the_configuration(talk: Talk) -> None:

@@ -62,9 +62,13 @@ async def test_a_streamed_reply_comes_in_chunks_and_its_count_last(llm: Scripted
 
 
 async def test_a_reply_that_is_not_streamed_carries_the_same(llm: ScriptedLLM) -> None:
+    play(llm, {"reply": [{"text": "Wait."}, {"tool": "look", "input": {"day": 1}}]})
+
     reply = (await posted(llm, {"messages": [USER]})).json()
 
-    assert reply["output"]["message"] == {"role": "assistant", "content": [{"text": "You said: Hello"}]}
+    text, call = reply["output"]["message"]["content"]
+    assert (text, call["toolUse"]["name"], call["toolUse"]["input"]) == ({"text": "Wait."}, "look", {"day": 1})
+    assert reply["stopReason"] == "tool_use"
     assert reply["usage"]["totalTokens"] > reply["usage"]["inputTokens"] > 0
 
 

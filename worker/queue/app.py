@@ -65,6 +65,9 @@ def celery_app(broker_url: str) -> Celery:
             INGEST_DOCUMENT: {"queue": DOCUMENT_QUEUE},
         },
         task_ignore_result=True,
+        # One backend, which keeps nothing, for all threads of a worker. Celery would make one for each, and for that look
+        # through every installed package while no turn of the process goes on.
+        result_backend_thread_safe=True,
         task_acks_late=False,
         task_publish_retry=False,
         task_send_sent_event=False,

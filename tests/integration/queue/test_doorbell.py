@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 import redis
+from celery.backends.base import DisabledBackend
 from kombu.exceptions import OperationalError
 
 from worker.queue.app import QUEUE, RUN_TURN, celery_app
@@ -72,3 +74,11 @@ def test_a_worker_tries_to_reach_its_broker_again_soon_however_long_it_was_away(
     with celery_app("redis://127.0.0.1:1/0").connection_for_read() as connection, pytest.raises(OperationalError):
         connection.ensure_connection(lambda _error, pause: pauses.append(pause), 4)
     assert pauses == [1, 2, 2, 2]
+
+
+def test_the_threads_of_a_worker_share_one_backend_that_keeps_no_result() -> None:
+    app = celery_app("redis://127.0.0.1:1")
+    backend = app.backend
+    with ThreadPoolExecutor(max_workers=1) as other_thread:
+        assert other_thread.submit(lambda: app.backend).result() is backend
+    assert isinstance(backend, DisabledBackend)

@@ -55,7 +55,7 @@ class ClaimedTurn:
         parent_turn_id: The session's head, from which this turn goes on.
         retry_root_turn_id: The first of the turns that retry one another, if this is one of them.
         carries_over_turn_id: The turn in whose place this one stands, retried or interrupted, whose finished work it goes on
-            with; None if there is none, or if that work was based on another head.
+            with if both go on from the same head.
         session_checkpoint: The checkpoint the session was created with.
         organization_settings: As `worker.workflow.organization_settings` reads them.
         session_external_id: What its caller calls the session.
@@ -92,27 +92,28 @@ class ClaimedTurn:
 # choose the same at the same time are told apart by the index on it; whatever ends a turn frees its slot.
 _CLAIM = text(f"""
     WITH session AS (
-        SELECT sessions.*, turns.status AS turn_status FROM sessions JOIN turns ON turns.session_id = sessions.id
+        SELECT
+            sessions.id, sessions.definition_id, sessions.checkpoint, sessions.initial_context, sessions.external_id,
+            sessions.fetched_at, sessions.head_turn_id, turns.status AS turn_status
+        FROM sessions JOIN turns ON turns.session_id = sessions.id
         WHERE turns.id = :turn_id AND turns.organization_id = :organization_id AND sessions.state = 'running'
         FOR UPDATE OF sessions
+    ), organization AS (
+        SELECT model_defaults, settings, CAST(settings #>> '{{limits,max_running_turns}}' AS integer) AS slots
+        FROM organizations WHERE id = :organization_id
     ), slot AS (
-        SELECT
-            allowed.turns IS NOT NULL AS is_needed,
-            CASE WHEN allowed.turns IS NOT NULL THEN (
-                SELECT number FROM generate_series(1, allowed.turns) AS number
-                WHERE number NOT IN (
-                    SELECT running.running_slot FROM turns AS running
-                    WHERE running.organization_id = :organization_id
-                      AND running.status = 'running'
-                      AND running.running_slot IS NOT NULL
-                )
-                ORDER BY random()
-                LIMIT 1
-            ) END AS number
-        FROM (
-            SELECT CAST(settings #>> '{{limits,max_running_turns}}' AS integer) AS turns
-            FROM organizations WHERE id = :organization_id
-        ) AS allowed
+        SELECT CASE WHEN slots IS NOT NULL THEN (
+            SELECT number FROM generate_series(1, slots) AS number
+            WHERE number NOT IN (
+                SELECT running.running_slot FROM turns AS running
+                WHERE running.organization_id = :organization_id
+                  AND running.status = 'running'
+                  AND running.running_slot IS NOT NULL
+            )
+            ORDER BY random()
+            LIMIT 1
+        ) END AS number
+        FROM organization
     ), claimed AS (
         UPDATE turns
         SET status = 'running',
@@ -125,7 +126,7 @@ _CLAIM = text(f"""
             lease_expires_at = now() + make_interval(secs => :lease_seconds),
             waiting = false,
             running_slot = CASE WHEN turns.status = 'running' THEN turns.running_slot ELSE slot.number END
-        FROM session, slot
+        FROM session, organization, slot
         WHERE turns.id = :turn_id
           AND turns.organization_id = :organization_id
           AND turns.worker_losses + CASE WHEN turns.status = 'running' THEN 1 ELSE 0 END
@@ -134,12 +135,15 @@ _CLAIM = text(f"""
             (
                 turns.status = 'pending'
                 AND turns.available_at <= now()
-                AND (slot.number IS NOT NULL OR NOT slot.is_needed)
+                AND (organization.slots IS NULL OR slot.number IS NOT NULL)
                 AND {AT_HEAD_OF_LINE}
             )
             OR (turns.status = 'running' AND {LEASE_EXPIRED})
           )
-        RETURNING turns.*
+        RETURNING
+            turns.session_id, turns.attempt, turns.opening, turns.user_messages, turns.provider_failures, turns.worker_losses,
+            turns.error, turns.parent_turn_id, turns.retry_root_turn_id, turns.carries_over_turn_id, turns.first_claimed_at,
+            turns.available_at, turns.trace_context
     ), numbered AS (
         UPDATE sessions SET last_sequence = sessions.last_sequence + 1
         FROM claimed
@@ -147,38 +151,22 @@ _CLAIM = text(f"""
         RETURNING sessions.organization_id, sessions.id, sessions.revision, sessions.last_sequence
     ), recorded AS ({RECORD_EVENTS})
     SELECT
-        claimed.session_id,
-        claimed.attempt,
-        claimed.opening,
-        claimed.user_messages,
-        claimed.provider_failures,
-        claimed.worker_losses,
-        claimed.error,
-        claimed.parent_turn_id,
-        claimed.retry_root_turn_id,
-        (
-            SELECT carried.id FROM turns AS carried
-            WHERE carried.id = claimed.carries_over_turn_id
-              AND carried.organization_id = :organization_id
-              AND carried.parent_turn_id IS NOT DISTINCT FROM claimed.parent_turn_id
-        ) AS carries_over_turn_id,
+        claimed.*,
         CAST(extract(epoch FROM now() - claimed.first_claimed_at) AS double precision) AS age_seconds,
+        CASE WHEN session.turn_status = 'pending'
+            THEN CAST(extract(epoch FROM now() - claimed.available_at) AS double precision)
+        END AS waited_seconds,
         session.definition_id,
         session.checkpoint,
         session.initial_context,
         session.external_id AS session_external_id,
-        claimed.trace_context,
-        CASE WHEN session.turn_status = 'pending'
-            THEN CAST(extract(epoch FROM now() - claimed.available_at) AS double precision)
-        END AS waited_seconds,
         session.fetched_at,
-        organizations.model_defaults,
-        organizations.settings,
+        organization.model_defaults,
+        organization.settings,
         numbered.last_sequence,
         numbered.revision,
         now() AS now
-    FROM claimed, session, numbered, organizations
-    WHERE organizations.id = :organization_id
+    FROM claimed, session, organization, numbered
 """)
 
 

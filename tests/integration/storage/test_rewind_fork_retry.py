@@ -10,6 +10,7 @@ import pytest
 from worker.conversation.checkpoint import normalize_checkpoint
 from worker.storage.branch import base_checkpoint, load_branch
 from worker.storage.cancel import TurnNotFound
+from worker.storage.journal import read_journals
 from worker.storage.retry import HeadMoved, TurnNotRetryable
 from worker.storage.rewind import TurnNotCompleted
 from worker.storage.session_lock import RevisionConflict, SessionBusy, SessionEnded
@@ -176,8 +177,10 @@ async def test_a_retry_behind_a_turn_that_moves_the_head_carries_nothing_over(wo
     between = await world.enqueue(session_id)
     retry = await world.retry_ended(old)
     await world.complete((await world.claim(between.turn_id)).attempt)
-    claimed = await world.claim(retry.turn_id)
-    assert (claimed.parent_turn_id, claimed.carries_over_turn_id) == (between.turn_id, None)
+    assert (await world.claim(retry.turn_id)).parent_turn_id == between.turn_id
+    async with world.database.statement() as connection:
+        journals = await read_journals(connection, organization_id=world.organization_id, turn_id=retry.turn_id)
+    assert len(journals) == 1
 
 
 async def test_only_a_turn_that_ended_unanswered_is_retried_and_once_at_a_time(world: World) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import bindparam, func, select, text
 
 from worker.storage.database import to_json
 from worker.storage.schema import outbox
@@ -90,11 +90,16 @@ _UNPUBLISHED = (
     .limit(bindparam("batch"))
     .with_for_update(skip_locked=True)
 )
-_MARK_PUBLISHED = (
-    update(outbox)
-    .where(tuple_(outbox.c.session_id, outbox.c.sequence).in_(bindparam("keys", expanding=True)))
-    .values(published_at=func.now())
-)
+# Arrays, and not a list of keys: the statement is the same for any number of events, so PostgreSQL plans it once.
+_MARK_PUBLISHED = text("""
+    UPDATE outbox SET published_at = now()
+    FROM unnest(
+        CAST(:organization_ids AS uuid[]), CAST(:session_ids AS uuid[]), CAST(:sequences AS bigint[])
+    ) AS published (organization_id, session_id, sequence)
+    WHERE outbox.session_id = published.session_id
+      AND outbox.sequence = published.sequence
+      AND outbox.organization_id = published.organization_id
+""")
 
 
 def event_parameters(events: Sequence[NewEvent]) -> dict[str, Any]:
@@ -174,4 +179,11 @@ async def lock_unpublished(
 async def mark_published(connection: AsyncConnection, events: Sequence[RecordedEvent]) -> None:
     """Note that these events went out, so that no sweep sends them again."""
     if events:
-        await connection.execute(_MARK_PUBLISHED, {"keys": [(event.session_id, event.sequence) for event in events]})
+        await connection.execute(
+            _MARK_PUBLISHED,
+            {
+                "organization_ids": [event.organization_id for event in events],
+                "session_ids": [event.session_id for event in events],
+                "sequences": [event.sequence for event in events],
+            },
+        )

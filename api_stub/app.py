@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.turns.dispatch import Doorbell
 
+# A request is compared with the routes in this order, and most are about turns.
 _ROUTERS = (
+    turns.router,
     workflows.router,
     sessions.router,
-    turns.router,
     control.router,
     events.router,
     text.router,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeVar
 from unicodedata import category
 
@@ -272,7 +273,7 @@ class EnqueueTurn(Body):
             )
         return self
 
-    @property
+    @cached_property
     def user_messages(self) -> list[UserMessage]:
         """The messages, one or more."""
         if self.messages is None:

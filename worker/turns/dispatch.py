@@ -116,6 +116,8 @@ class Dispatch:
         of those at the heads of lines and those in the backlog. Only a look after the commit is sure to see what others
         committed at the same time.
         """
+        # A worker that is told sooner starts sooner; nobody waits for the news that a turn is pending.
+        self._ring_soon(ring)
         self._to_publish.extend(events)
         if events and (place := tracing.here()) is not None:
             self._places[place] = len(events)
@@ -126,9 +128,7 @@ class Dispatch:
         ]
         if ended:
             self._start(self._ring_for_sessions(ended))
-        if ring:
-            self._ring_soon(ring)
-        else:
+        if not ring:
             self._look_at(
                 {Line(event.organization_id, event.session_id) for event in events if event.type in _LINE_CHANGING}
             )

@@ -1,7 +1,8 @@
 """The documented `type`s of events on the channel, and what each says about its turn's status.
 
 The list is open: an event that a turn's execution produced travels as `turn.` and its own type (`turn.node_transition`,
-`turn.tool_call_started`, ...), and later versions add types. A subscriber ignores what it does not know.
+`turn.tool_call_started`, ...), one of the last extraction of a session that was ended from outside as `session.` and its own
+(`session.variables_extracted`, ...), and later versions add types. A subscriber ignores what it does not know.
 """
 
 from __future__ import annotations

@@ -20,12 +20,11 @@ from worker.telemetry import names
 from worker.workflow.definition import RESERVED_VARIABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from datetime import datetime
 
     from worker.conversation.history import Message
     from worker.engine.capture import Capture
-    from worker.engine.side_question import SideQuestions
     from worker.workflow.definition import ConversationNode
 
 log = structlog.get_logger(__name__)
@@ -41,7 +40,7 @@ class Extraction:
     """Extracts variables for one turn.
 
     Args:
-        questions: Asks the model.
+        ask: Asks the model.
         render: Fills in a template with what is known at that moment.
         capture: Where the values and the events go.
         clock: The current time, with its zone.
@@ -49,12 +48,12 @@ class Extraction:
 
     def __init__(
         self,
-        questions: SideQuestions,
+        ask: Callable[[SideQuestion], Awaitable[str]],
         render: Callable[[str], str],
         capture: Capture,
         clock: Callable[[], datetime],
     ) -> None:
-        self._questions = questions
+        self._ask_model = ask
         self._render = render
         self._capture = capture
         self._clock = clock
@@ -90,7 +89,7 @@ class Extraction:
             "# Conversation",
             history,
         ]
-        answer = await self._questions.ask(
+        answer = await self._ask_model(
             SideQuestion(
                 purpose=f"the extraction of variables on {node.name}",
                 instructions=EXTRACTION_INSTRUCTIONS,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from worker.engine.failures import TransientFailure
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from worker.conversation.checkpoint import Checkpoint
     from worker.conversation.usage import LLMUsage
     from worker.conversation.user_message import UserMessage
+    from worker.engine.failures import TurnFailed
     from worker.workflow.graph import WorkflowGraph
     from worker.workflow.web_address import AllowedHosts
 
@@ -99,6 +102,11 @@ class TurnRequest:
     def idempotency_root(self) -> UUID:
         """What the idempotency keys of its tool calls derive from."""
         return self.retry_root_id or self.turn_id
+
+    def fallback_after(self, failure: TurnFailed) -> ResolvedModel | None:
+        """The model to ask now that one has failed; None when there is none, or it is not its turn."""
+        helps = failure.another_model_may_help or (self.last_attempt and isinstance(failure, TransientFailure))
+        return self.fallback_model if helps else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
@@ -14,10 +13,9 @@ from worker.engine.aggregator import ReplyAggregator
 from worker.engine.capture import Capture
 from worker.engine.compaction import Compaction, has_moved
 from worker.engine.extraction import Extraction
-from worker.engine.failures import BlankUserMessage, LLMNotConfigured, TransientFailure, TurnFailed, TurnTimeout
+from worker.engine.failures import BlankUserMessage, LLMNotConfigured, TurnFailed, TurnTimeout
 from worker.engine.live_text import LiveText
-from worker.engine.llm.calls import LLMCalls
-from worker.engine.llm.errors import classify
+from worker.engine.llm.borrowed import borrow
 from worker.engine.nodes import Stage
 from worker.engine.outcome import TurnOutcome
 from worker.engine.outstanding import Outstanding
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
 
     from worker.engine.journal import Journal
     from worker.engine.live_text import TextSink
+    from worker.engine.llm.borrowed import BorrowedModel
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.recordings import Recordings
     from worker.engine.request import ResolvedModel, TurnRequest, UsageLedger
@@ -255,8 +254,8 @@ class _Turn:
         try:
             await self._converse(self._model(), first)
         except TurnFailed as failure:
-            fallback = self.request.fallback_model
-            if fallback is None or not self._falls_back(failure):
+            fallback = self.request.fallback_after(failure)
+            if fallback is None:
                 raise
             self.capture.events.append(
                 event.model_fallback(
@@ -271,46 +270,31 @@ class _Turn:
             self.outstanding.reset()
             await self._converse(fallback, ReplyAggregator.request if self.asked else first)
 
-    def _falls_back(self, failure: TurnFailed) -> bool:
-        return failure.another_model_may_help or (isinstance(failure, TransientFailure) and self.request.last_attempt)
-
     async def _converse(self, model: ResolvedModel, first: _First | None) -> None:
-        async with self.clients.lend(model) as (provider, client):
-            calls = LLMCalls(
-                provider=model.provider,
-                processor=provider.processor,
-                model=model.model,
-                limit=self.request.max_llm_calls,
-                silence_seconds=model.timeout_seconds,
-                classify=lambda error, replying: classify(error, provider.errors, model, replying=replying),
-                on_end=self.capture.count,
-                on_failure=self.outstanding.fail,
-                made=self.replies,
-                numbers=self.call_numbers,
-                gate=self.clients.gate(model),
-            )
-            async with aclosing(calls):
-                questions = SideQuestions(
-                    lambda prompt: provider.service(client, model, calls, prompt, cache_prompt=False),
-                    self.outstanding,
-                    self._seconds_left,
-                )
-                extraction = Extraction(questions, self.stage.render, self.capture, self.clock)
-                if first is not None:
-                    llm = provider.service(client, model, calls, self.stage.view.system_prompt)
-                    aggregator = self._aggregator(llm, calls, provider.message_id, extraction)
-                    try:
-                        async with running_pipeline(llm, aggregator, self.outstanding) as pipeline:
-                            await pipeline.queue_frame(first(aggregator))
-                            await finished(pipeline, self.outstanding)
-                    finally:
-                        self.asked = self.asked or calls.reply_number > self.replies
-                        self.replies = calls.replies_taken
-                await self._look_back(extraction, Compaction(questions, self.capture, self.clock))
+        async with borrow(
+            self.clients,
+            model,
+            limit=self.request.max_llm_calls,
+            on_end=self.capture.count,
+            on_failure=self.outstanding.fail,
+            made=self.replies,
+            numbers=self.call_numbers,
+        ) as borrowed:
+            questions = SideQuestions(borrowed.asking, self.outstanding, self._seconds_left)
+            extraction = Extraction(questions.ask, self.stage.render, self.capture, self.clock)
+            if first is not None:
+                llm = borrowed.conversing(self.stage.view.system_prompt)
+                aggregator = self._aggregator(llm, borrowed, extraction)
+                try:
+                    async with running_pipeline(llm, aggregator, self.outstanding) as pipeline:
+                        await pipeline.queue_frame(first(aggregator))
+                        await finished(pipeline, self.outstanding)
+                finally:
+                    self.asked = self.asked or borrowed.calls.reply_number > self.replies
+                    self.replies = borrowed.calls.replies_taken
+            await self._look_back(extraction, Compaction(questions, self.capture, self.clock))
 
-    def _aggregator(
-        self, llm: LLMService[Any], calls: LLMCalls, provider_id: str, extraction: Extraction
-    ) -> ReplyAggregator:
+    def _aggregator(self, llm: LLMService[Any], borrowed: BorrowedModel, extraction: Extraction) -> ReplyAggregator:
         tools = ToolRunner(
             self.stage,
             self.capture,
@@ -321,8 +305,8 @@ class _Turn:
         )
         return ReplyAggregator(
             llm=llm,
-            calls=calls,
-            provider_id=provider_id,
+            calls=borrowed.calls,
+            provider_id=borrowed.provider.message_id,
             stage=self.stage,
             transcript=self.transcript,
             tools=tools,

@@ -109,15 +109,29 @@ _CLAIM = text("""
 _MINE = """
     id = :id AND organization_id = :organization_id AND attempt = :attempt AND status = 'running'
 """
+# What `written` returned is its session's to report.
+_RECORDED = f"""
+    numbered AS (
+        UPDATE sessions SET last_sequence = last_sequence + :event_count
+        FROM written
+        WHERE sessions.id = written.session_id AND sessions.organization_id = written.organization_id
+        RETURNING sessions.organization_id, sessions.id, sessions.revision, sessions.last_sequence
+    ), recorded AS ({RECORD_EVENTS})
+    SELECT last_sequence, revision, now() AS now FROM numbered
+"""
 _LEARN = text(f"""
-    UPDATE session_completions SET gathered_context = CAST(:gathered_context AS json) WHERE {_MINE} RETURNING id
+    WITH written AS (
+        UPDATE session_completions SET gathered_context = CAST(:gathered_context AS json)
+        WHERE {_MINE}
+        RETURNING session_id, organization_id
+    ), {_RECORDED}
 """)
 _DELIVERIES = text("""
     SELECT node_id, status, attempts, status_code, error FROM webhook_deliveries
     WHERE completion_id = :id AND organization_id = :organization_id
 """)
 _END = text(f"""
-    WITH ended AS (
+    WITH written AS (
         UPDATE session_completions
         SET status = :status,
             lease_expires_at = NULL,
@@ -130,8 +144,8 @@ _END = text(f"""
     ), delivered AS (
         INSERT INTO webhook_deliveries
             (organization_id, completion_id, node_id, status, attempts, status_code, error, updated_at)
-        SELECT ended.organization_id, :id, delivery.*, now()
-        FROM ended, json_to_recordset(CAST(:deliveries AS json))
+        SELECT written.organization_id, :id, delivery.*, now()
+        FROM written, json_to_recordset(CAST(:deliveries AS json))
             AS delivery (node_id text, status text, attempts integer, status_code integer, error text)
         ON CONFLICT (completion_id, node_id) DO UPDATE
         SET status = EXCLUDED.status,
@@ -139,13 +153,7 @@ _END = text(f"""
             status_code = EXCLUDED.status_code,
             error = EXCLUDED.error,
             updated_at = EXCLUDED.updated_at
-    ), numbered AS (
-        UPDATE sessions SET last_sequence = last_sequence + :event_count
-        FROM ended
-        WHERE sessions.id = ended.session_id AND sessions.organization_id = ended.organization_id
-        RETURNING sessions.organization_id, sessions.id, sessions.revision, sessions.last_sequence
-    ), recorded AS ({RECORD_EVENTS})
-    SELECT last_sequence, revision, now() AS now FROM numbered
+    ), {_RECORDED}
 """)
 _TAKE_OVERDUE = text("""
     UPDATE session_completions SET rung_at = now()
@@ -213,11 +221,18 @@ async def read_deliveries(connection: AsyncConnection, claimed: ClaimedCompletio
 
 
 async def keep_gathered_context(
-    connection: AsyncConnection, claimed: ClaimedCompletion, gathered_context: Mapping[str, JsonValue]
-) -> bool:
-    """Keep what the final extraction learned, so that it is not done again. False if this attempt is over."""
-    values = {**_fence(claimed), "gathered_context": to_json(gathered_context)}
-    return (await connection.execute(_LEARN, values)).one_or_none() is not None
+    connection: AsyncConnection,
+    claimed: ClaimedCompletion,
+    gathered_context: Mapping[str, JsonValue],
+    events: Sequence[NewEvent] = (),
+) -> tuple[RecordedEvent, ...] | None:
+    """Keep what the final extraction learned, so that it is not done again and the session shows it.
+
+    Returns:
+        The events as they were recorded; None if this attempt is over, and nothing was written.
+    """
+    values = {**_fence(claimed), **event_parameters(events), "gathered_context": to_json(gathered_context)}
+    return _recorded(claimed, events, (await connection.execute(_LEARN, values)).one_or_none())
 
 
 async def end_attempt(
@@ -263,17 +278,7 @@ async def end_attempt(
             ),
         },
     )
-    row = result.one_or_none()
-    if row is None:
-        return ()
-    return recorded_events(
-        events,
-        organization_id=claimed.organization_id,
-        session_id=claimed.session_id,
-        last_sequence=row.last_sequence,
-        revision=row.revision,
-        now=row.now,
-    )
+    return _recorded(claimed, events, result.one_or_none()) or ()
 
 
 async def take_overdue_completions(
@@ -286,6 +291,19 @@ async def take_overdue_completions(
     values = {"after_seconds": after_seconds, "again_seconds": again_seconds, "batch": batch}
     rows = await connection.execute(_TAKE_OVERDUE, values)
     return [SessionReference(row.organization_id, row.session_id) for row in rows]
+
+
+def _recorded(claimed: ClaimedCompletion, events: Sequence[NewEvent], row: Any) -> tuple[RecordedEvent, ...] | None:
+    if row is None:
+        return None
+    return recorded_events(
+        events,
+        organization_id=claimed.organization_id,
+        session_id=claimed.session_id,
+        last_sequence=row.last_sequence,
+        revision=row.revision,
+        now=row.now,
+    )
 
 
 def _fence(claimed: ClaimedCompletion) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class SessionView:
         definition_number: Which of its workflow's definitions it keeps to its end.
         end_reason: Why it is over, or why it will be once its running turn is.
         disposition: What came of it: as whoever ended it said, or else as the conversation itself found.
-        gathered_context: What the conversation has learned up to its head.
+        gathered_context: What the conversation has learned up to its head, and from its final extraction if there was one.
         last_sequence: The number of the last event in its log; 0 for none.
     """
 
@@ -137,6 +137,7 @@ _SESSION = (
         sessions,
         workflow_definitions.c.number.label("definition_number"),
         turns.c.checkpoint.label("head_checkpoint"),
+        session_completions.c.gathered_context.label("final_gathered_context"),
     )
     .join(
         workflow_definitions,
@@ -147,6 +148,13 @@ _SESSION = (
     )
     .outerjoin(
         turns, and_(turns.c.id == sessions.c.head_turn_id, turns.c.organization_id == sessions.c.organization_id)
+    )
+    .outerjoin(
+        session_completions,
+        and_(
+            session_completions.c.session_id == sessions.c.id,
+            session_completions.c.organization_id == sessions.c.organization_id,
+        ),
     )
     .where(sessions.c.organization_id == bindparam("organization_id"))
 )
@@ -441,6 +449,7 @@ async def turn_events(
 
 def _session(row: Row[*tuple[Any, ...]]) -> SessionView:
     checkpoint = row.head_checkpoint or row.checkpoint or {}
+    gathered_context = row.final_gathered_context or checkpoint.get("gathered_context") or {}
     return SessionView(
         id=row.id,
         organization_id=row.organization_id,
@@ -450,13 +459,13 @@ def _session(row: Row[*tuple[Any, ...]]) -> SessionView:
         metadata=row.metadata,
         state=row.state,
         end_reason=row.end_reason,
-        disposition=row.disposition or _found_disposition(checkpoint),
+        disposition=row.disposition or _found_disposition(gathered_context),
         on_busy=row.on_busy,
         merge_window_seconds=row.merge_window_seconds,
         forked_from_session_id=row.forked_from_session_id,
         forked_from_turn_id=row.forked_from_turn_id,
         initial_context=row.initial_context,
-        gathered_context=checkpoint.get("gathered_context") or {},
+        gathered_context=gathered_context,
         current_node_id=checkpoint.get("current_node_id"),
         head_turn_id=row.head_turn_id,
         revision=row.revision,
@@ -466,8 +475,8 @@ def _session(row: Row[*tuple[Any, ...]]) -> SessionView:
     )
 
 
-def _found_disposition(checkpoint: Mapping[str, Any]) -> str | None:
-    found = (checkpoint.get("gathered_context") or {}).get("call_disposition")
+def _found_disposition(gathered_context: Mapping[str, Any]) -> str | None:
+    found = gathered_context.get("call_disposition")
     return found if isinstance(found, str) else None
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from worker.storage.claim import Attempt
     from worker.turns.loading import LoadedTurn
 
-_EVENT_PREFIX: Final = "turn."
+_TURN_PREFIX: Final = "turn."
+_SESSION_PREFIX: Final = "session."
 
 
 def completion_of(loaded: LoadedTurn, outcome: TurnOutcome) -> Completion:
@@ -47,8 +48,15 @@ def completion_of(loaded: LoadedTurn, outcome: TurnOutcome) -> Completion:
 def new_events(attempt: Attempt, events: Iterable[TurnEvent]) -> list[NewEvent]:
     """Events of the engine as the session's log has them."""
     return [
-        NewEvent(_EVENT_PREFIX + event.type, attempt.turn_id, event.payload, created_at=event.created_at)
+        NewEvent(_TURN_PREFIX + event.type, attempt.turn_id, event.payload, created_at=event.created_at)
         for event in events
+    ]
+
+
+def session_events(events: Iterable[TurnEvent]) -> list[NewEvent]:
+    """Events of the engine that come after the last turn: they are the session's own."""
+    return [
+        NewEvent(_SESSION_PREFIX + event.type, None, event.payload, created_at=event.created_at) for event in events
     ]
 
 

@@ -35,6 +35,7 @@ from worker.storage.secrets import Vault
 from worker.storage.transcript import read_transcript, session_usage
 from worker.telemetry import names
 from worker.telemetry.masking import mask_secrets
+from worker.turns.completed_turn import session_events
 from worker.turns.definitions import KnownDefinitions
 from worker.turns.model import ModelResolver
 from worker.turns.usage_ledger import UsageLedger
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
+    from worker.conversation.event import TurnEvent
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.web.client import WebClient
     from worker.settings import Settings
@@ -171,10 +173,12 @@ class CompletionWorker:
         session = await self._session(claimed)
         gathered_context = claimed.gathered_context
         if gathered_context is None:
-            gathered_context = await self._learned(claimed, known, session)
+            gathered_context, happened = await self._learned(claimed, known, session)
             async with self._database.statement() as connection:
-                if not await keep_gathered_context(connection, claimed, gathered_context):
-                    return Ending.LOST
+                recorded = await keep_gathered_context(connection, claimed, gathered_context, session_events(happened))
+            if recorded is None:
+                return Ending.LOST
+            self._dispatch.after_commit(recorded)
         nodes = webhook_nodes(known.definition)
         tried: list[Tried] = []
         before = {}
@@ -197,10 +201,10 @@ class CompletionWorker:
 
     async def _learned(
         self, claimed: ClaimedCompletion, known: KnownDefinition, session: SessionView
-    ) -> dict[str, JsonValue]:
+    ) -> tuple[dict[str, JsonValue], list[TurnEvent]]:
         """What the conversation knows once its last node's variables are extracted, if that was still to be done."""
         if claimed.turn_id is not None or session.head_turn_id is None:
-            return session.gathered_context
+            return session.gathered_context, []
         async with self._database.statement() as connection:
             branch = await load_branch(
                 connection, organization_id=claimed.organization_id, turn_id=session.head_turn_id
@@ -220,16 +224,15 @@ class CompletionWorker:
             checkpoint=base_checkpoint(branch, None),
             initial_context=session.initial_context,
             model=models.model,
+            fallback_model=models.fallback,
+            last_attempt=True,
             time_limit_seconds=self._extraction_seconds,
         )
         used = Attempt(claimed.organization_id, claimed.session_id, session.head_turn_id, _NO_ATTEMPT)
         try:
-            gathered_context, _ = await extract_finally(
-                request, clients=self._clients, usage_ledger=self._usage.of(used)
-            )
+            return await extract_finally(request, clients=self._clients, usage_ledger=self._usage.of(used))
         finally:
             self._usage.write(self._usage.take(used))
-        return gathered_context
 
     async def _session(self, claimed: ClaimedCompletion) -> SessionView:
         async with self._database.statement() as connection:

@@ -116,8 +116,8 @@ async def test_an_attempt_whose_lease_ran_out_is_taken_over_and_can_write_nothin
     assert (again.id, again.attempt) == (lost.id, lost.attempt + 1)
     assert await finish(world, lost) == 0
     async with world.database.transaction() as connection:
-        assert not await keep_gathered_context(connection, lost, {"late": True})
-        assert await keep_gathered_context(connection, again, {"kept": True})
+        assert await keep_gathered_context(connection, lost, {"late": True}) is None
+        assert await keep_gathered_context(connection, again, {"kept": True}) == ()
     assert await finish(world, again) == 1
     (row,) = await planned(world, session.session_id)
     assert (row.status, row.gathered_context) == ("completed", {"kept": True})

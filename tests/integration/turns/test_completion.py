@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from tests.web_server import web_server
 from tests.world import definition
 from worker.embedded.scripted_llm import Script
+from worker.storage import views
 from worker.storage.completions import SessionReference
 from worker.storage.credentials import create_credential
 from worker.storage.organizations import change_settings
@@ -32,10 +33,15 @@ if TYPE_CHECKING:
     from tests.world import World
     from worker.embedded.scripted_llm import ScriptedLLM
     from worker.settings import Settings
+    from worker.storage.views import SessionView
 
     MakeWorker = Callable[..., AbstractAsyncContextManager[Worker]]
 
 AT_ONCE = {"retry_delay_seconds": 0}
+WISH: dict[str, Any] = {
+    "extraction_enabled": True,
+    "extraction_variables": [{"name": "wish", "type": "string", "prompt": "The wish."}],
+}
 
 
 @pytest.fixture
@@ -51,8 +57,8 @@ async def crm(world: World) -> AsyncIterator[WebServer]:
         yield server
 
 
-async def draw(world: World, *nodes: dict[str, Any], **start: Any) -> None:
-    wanted = definition()
+async def draw(world: World, *nodes: dict[str, Any], changes: dict[str, Any] | None = None, **start: Any) -> None:
+    wanted = {**definition(), **(changes or {})}
     wanted["graph"]["nodes"][0]["data"] |= start
     wanted["graph"]["nodes"] += nodes
     async with world.database.transaction() as connection:
@@ -245,38 +251,77 @@ async def test_a_session_that_ended_itself_is_told_of_too(
     assert llm.requests == []
 
 
+async def shown(world: World, session_id: UUID) -> SessionView:
+    async with world.database.statement() as connection:
+        session = await views.get_session(connection, organization_id=world.organization_id, session_id=session_id)
+    assert session is not None
+    return session
+
+
 async def test_what_the_last_node_wants_to_know_is_extracted_when_a_session_is_ended_from_outside(
     world: World, worker: Worker, crm: WebServer, llm: ScriptedLLM
 ) -> None:
-    await draw(
-        world,
-        hook(crm),
-        extraction_enabled=True,
-        extraction_prompt="What is wanted?",
-        extraction_variables=[{"name": "wish", "type": "string", "prompt": "The wish."}],
-    )
+    await draw(world, hook(crm), extraction_prompt="What is wanted?", **WISH)
     llm.set_script(Script.model_validate({"rules": [{"reply": '{"wish": "tea"}'}]}))
     session_id = await ended(world)
     assert await worker.complete(session_id) == "completed"
     assert len(llm.requests) == 1
     assert json.loads(crm.received[0].body)["gathered_context"]["wish"] == "tea"
     assert (await completion_of(world, session_id)).gathered_context["wish"] == "tea"
+    session = await shown(world, session_id)
+    assert (session.gathered_context["wish"], session.gathered_context["city"]) == ("tea", "Bonn")
+    assert session.gathered_context["extracted_variables"] == {"wish": "tea"}
+    (_, extracted) = next(entry for entry in await log_of(world, session_id) if "extracted" in entry[0])
+    assert extracted["variables"] == {"wish": "tea"}
     await worker.completion.drain()
     (used,) = await world.rows("SELECT attempt, completion_tokens FROM usage_entries")
     assert used.attempt == 0
     assert used.completion_tokens > 0
 
 
+async def test_the_last_extraction_asks_the_fallback_where_the_model_fails(
+    world: World, worker: Worker, crm: WebServer, llm: ScriptedLLM
+) -> None:
+    changes = {"workflow_configurations": {"model_overrides": {"model": "first", "fallback": {"model": "second"}}}}
+    await draw(world, changes=changes, **WISH)
+    llm.set_script(
+        Script.model_validate(
+            {
+                "rules": [
+                    {"when": {"model": "first"}, "error": {"status": 529}},
+                    {"when": {"model": "second"}, "reply": '{"wish": "tea"}'},
+                ]
+            }
+        )
+    )
+    session_id = await ended(world)
+    assert await worker.complete(session_id) == "completed"
+    assert (await shown(world, session_id)).gathered_context["wish"] == "tea"
+    told = dict(await log_of(world, session_id))
+    assert (told["session.model_fallback"]["llm_model"], told["session.model_fallback"]["code"]) == (
+        "second",
+        "llm_overloaded",
+    )
+
+
+async def test_a_last_extraction_that_fails_is_an_event_and_the_session_is_finalized(
+    world: World, worker: Worker, crm: WebServer, llm: ScriptedLLM
+) -> None:
+    await draw(world, **WISH)
+    llm.set_script(Script.model_validate({"rules": [{"error": {"status": 401}}]}))
+    session_id = await ended(world)
+    assert await worker.complete(session_id) == "completed"
+    (kind, failed), (last, _) = (await log_of(world, session_id))[-2:]
+    assert (kind, last) == ("session.variable_extraction_failed", "session.finalized")
+    assert failed["code"] == "llm_authentication_failed"
+    assert (await shown(world, session_id)).gathered_context["city"] == "Bonn"
+
+
 async def test_an_extraction_that_was_made_is_not_made_again(
     world: World, worker: Worker, crm: WebServer, llm: ScriptedLLM
 ) -> None:
     crm.answer("/ended", web.Response(status=503), {})
-    await draw(
-        world,
-        hook(crm, retry_config=AT_ONCE),
-        extraction_enabled=True,
-        extraction_variables=[{"name": "wish", "type": "string"}],
-    )
+    await draw(world, hook(crm, retry_config=AT_ONCE), **WISH)
     llm.set_script(Script.model_validate({"rules": [{"reply": '{"wish": "tea"}'}]}))
     session_id = await ended(world)
     assert [await worker.complete(session_id) for _ in range(2)] == ["retrying", "completed"]

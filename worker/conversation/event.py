@@ -16,6 +16,9 @@ TOOL_CALL_STARTED = "tool_call_started"
 TOOL_CALL_RESULT = "tool_call_result"
 SESSION_END = "session_end"
 SESSION_CANCELLED = "session_cancelled"
+"""The session was ended from outside while the turn ran. It is recorded by whoever ends the session, since the turn can write
+nothing any more; never when a worker stops the turn for reasons of its own. Payload: `reason`."""
+
 EXECUTION_ERROR = "execution_error"
 
 REPLY_STOPPED_EARLY = "reply_stopped_early"
@@ -117,11 +120,6 @@ def tool_call_result(created_at: datetime, *, function_name: str, tool_call_id: 
 def session_end(created_at: datetime, *, reason: str) -> TurnEvent:
     """The session is over."""
     return TurnEvent(SESSION_END, created_at, {"reason": reason})
-
-
-def session_cancelled(created_at: datetime, *, reason: str) -> TurnEvent:
-    """The session was stopped from outside; never for a turn's own internal shutdown."""
-    return TurnEvent(SESSION_CANCELLED, created_at, {"reason": reason})
 
 
 def hand_over(created_at: datetime, *, reason: str, destination: str, summary: str) -> TurnEvent:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, insert, select, text
 from uuid_utils.compat import uuid7
 
+from worker.conversation.event import SESSION_CANCELLED
 from worker.errors import TurnWorkerError
 from worker.storage.attempts import end_line, ending_events
 from worker.storage.cancel import SESSION_ENDED, cancel_turns, cancelled_events
@@ -209,10 +210,10 @@ async def end_session(
     check_revision(session, expected_revision)
     if session.state == "completed" or (wait and session.end_reason is not None):
         return EndedSession(session_id, session.revision, session.end_reason, ended=session.state == "completed")
-    line = await read_line(connection, **where) if wait else ()
-    if not line or line[0].status != "running":
-        return await _end(connection, session, reason, disposition)
-    cancelled = await cancel_turns(connection, **where, cancellation=SESSION_ENDED, except_turn_id=line[0].id)
+    running_id = next((turn.id for turn in await read_line(connection, **where) if turn.status == "running"), None)
+    if running_id is None or not wait:
+        return await _end(connection, session, reason, disposition, running_id)
+    cancelled = await cancel_turns(connection, **where, cancellation=SESSION_ENDED, except_turn_id=running_id)
     await connection.execute(_ANNOUNCE_END, {**where, "reason": reason, "disposition": disposition})
     events = [
         *cancelled_events(cancelled, SESSION_ENDED),
@@ -239,10 +240,18 @@ async def sessions_to_finish(connection: AsyncConnection, *, batch: int) -> list
     return [(row.organization_id, row.id) for row in rows]
 
 
-async def _end(connection: AsyncConnection, session: Row[Any], reason: str, disposition: str | None) -> EndedSession:
+async def _end(
+    connection: AsyncConnection,
+    session: Row[Any],
+    reason: str,
+    disposition: str | None,
+    running_id: UUID | None = None,
+) -> EndedSession:
     where: Any = {"organization_id": session.organization_id, "session_id": session.id}
     cancelled = await end_line(connection, **where)
     events = ending_events(cancelled, reason)
+    if running_id is not None:
+        events = [NewEvent(f"turn.{SESSION_CANCELLED}", running_id, {"reason": reason}), *events]
     result = await connection.execute(
         _END, {**where, "reason": reason, "disposition": disposition, **event_parameters(events)}
     )

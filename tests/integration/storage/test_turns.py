@@ -214,6 +214,13 @@ async def test_ending_a_session_cancels_what_is_pending_and_what_runs_and_is_ide
     claimed = await world.claim(running.turn_id)
     ended = await world.end(session.session_id, "user_left")
     assert ended.cancelled == (running.turn_id, pending.turn_id)
+    told = [(event.type, event.turn_id, event.payload["reason"]) for event in ended.events]
+    assert told == [
+        ("turn.session_cancelled", running.turn_id, "user_left"),
+        ("turn.cancelled", running.turn_id, "session_ended"),
+        ("turn.cancelled", pending.turn_id, "session_ended"),
+        ("session.ended", None, "user_left"),
+    ]
     with pytest.raises(LeaseLost):
         await world.complete(claimed.attempt)
     again = await world.end(session.session_id, "another reason")

@@ -49,7 +49,6 @@ AGENT = AgentNode(id="a", data=ToolNodeData(name="Ask", allow_interrupt=True))
             {"function_name": "f", "tool_call_id": "c", "result": {"status": "done"}},
         ),
         (event.session_end(NOW, reason="user_qualified"), "session_end", {"reason": "user_qualified"}),
-        (event.session_cancelled(NOW, reason="cancelled"), "session_cancelled", {"reason": "cancelled"}),
         (
             event.execution_error(NOW, code="turn_timeout", message="Too slow."),
             "execution_error",

@@ -19,14 +19,12 @@ from worker.storage import workflows as storage
 from worker.storage.organizations import get_settings
 from worker.storage.pins import pin_tools
 from worker.workflow.problem import InvalidWorkflow
-from worker.workflow.validation import definition_document, parse_definition
+from worker.workflow.validation import definition_document, examine_definition, further_problems
 from worker.workflow.web_address import AllowedHosts
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
     from sqlalchemy.ext.asyncio import AsyncConnection
-
-    from worker.workflow.definition import WorkflowDefinition
 
 router = APIRouter(prefix="/v1/workflows", tags=["workflows"])
 
@@ -49,13 +47,13 @@ async def create_workflow(request: Request, services: Shared, organization_id: O
     wanted = requests.parse(request, body, requests.CreateWorkflow, services.settings)
 
     async def create(connection: AsyncConnection) -> Done:
-        definition = await _checked(connection, organization_id, wanted.definition)
+        tool_versions = await _check(connection, organization_id, wanted.definition)
         workflow_id = await storage.create_workflow(
             connection,
             organization_id=organization_id,
             name=wanted.name,
             definition=definition_document(wanted.definition),
-            tool_pins=await pin_tools(connection, organization_id=organization_id, definition=definition),
+            tool_pins=tool_versions,
         )
         created = await storage.get_workflow(connection, organization_id=organization_id, workflow_id=workflow_id)
         return Done(created, 201, {"Location": f"/v1/workflows/{workflow_id}"})
@@ -118,30 +116,30 @@ async def put_workflow(
     body = await requests.read_body(request, services.settings.max_body_bytes)
     wanted = requests.parse(request, body, requests.PutWorkflow, services.settings)
     async with services.database.transaction() as connection:
-        definition = await _checked(connection, organization_id, wanted.definition)
+        tool_versions = await _check(connection, organization_id, wanted.definition)
         stored = await storage.put_definition(
             connection,
             organization_id=organization_id,
             workflow_id=workflow_id,
             definition=definition_document(wanted.definition),
-            tool_pins=await pin_tools(connection, organization_id=organization_id, definition=definition),
+            tool_pins=tool_versions,
             name=wanted.name,
         )
         workflow = await storage.get_workflow(connection, organization_id=organization_id, workflow_id=workflow_id)
     return respond(workflow, 201 if stored.created else 200)
 
 
-async def _checked(
-    connection: AsyncConnection, organization_id: UUID, wanted: dict[str, JsonValue]
-) -> WorkflowDefinition:
-    """Read a definition and check it as a whole, with what it asks of its organization.
+async def _check(connection: AsyncConnection, organization_id: UUID, wanted: dict[str, JsonValue]) -> dict[str, int]:
+    """Check a definition as a whole, with what it asks of its organization. The versions of its tools, by their ids.
 
     Raises:
         InvalidWorkflow: It cannot be accepted; carries every problem.
     """
     settings = await get_settings(connection, organization_id=organization_id)
-    definition = parse_definition(wanted, allowed_hosts=AllowedHosts.of(settings.allowed_hosts))
-    problems = await model_problems(connection, organization_id=organization_id, definition=definition)
+    definition, problems = examine_definition(wanted, allowed_hosts=AllowedHosts.of(settings.allowed_hosts))
+    models = await model_problems(connection, organization_id=organization_id, definition=definition)
+    pins = await pin_tools(connection, organization_id=organization_id, definition=definition)
+    problems += further_problems(problems, [*models, *pins.problems])
     if problems:
         raise InvalidWorkflow(tuple(problems))
-    return definition
+    return pins.versions

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from worker.storage.documents import existing_documents
 from worker.storage.tools import usable_tools
 from worker.workflow.document_use import document_problems, used_documents
-from worker.workflow.problem import InvalidWorkflow
 from worker.workflow.tool_definition import InvalidTool, load_tool
 from worker.workflow.tool_use import tool_problems, tool_uses
 
@@ -18,17 +17,25 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from worker.workflow.definition import WorkflowDefinition
+    from worker.workflow.problem import Problem
 
 
-async def pin_tools(
-    connection: AsyncConnection, *, organization_id: UUID, definition: WorkflowDefinition
-) -> dict[str, int]:
-    """The newest version of each tool that the definition uses, by the tool's id. Documents have no versions, but must exist.
+class ToolPins(NamedTuple):
+    """What a definition is to be stored with.
+
+    Attributes:
+        versions: The newest version of each tool that it uses, by the tool's id.
+        problems: Why it cannot use a tool or a document that it mentions.
+    """
+
+    versions: dict[str, int]
+    problems: list[Problem]
+
+
+async def pin_tools(connection: AsyncConnection, *, organization_id: UUID, definition: WorkflowDefinition) -> ToolPins:
+    """Look up the tools and the documents that a definition uses. Documents have no versions, but must exist.
 
     Without tools there is no query for tools, and without documents none for documents.
-
-    Raises:
-        InvalidWorkflow: when it cannot use a tool or a document it mentions; carries every problem at once.
     """
     document_ids = used_documents(definition)
     existing: set[UUID] = set()
@@ -40,6 +47,7 @@ async def pin_tools(
     for id_, tool in found.items():
         with suppress(InvalidTool):  # stored by a later release; this one cannot run it
             readable[id_] = load_tool(tool.definition)
-    if problems := [*tool_problems(definition, readable), *document_problems(definition, existing)]:
-        raise InvalidWorkflow(tuple(problems))
-    return {str(id_): found[id_].version for id_ in sorted(found)}
+    return ToolPins(
+        versions={str(id_): found[id_].version for id_ in sorted(found)},
+        problems=[*tool_problems(definition, readable), *document_problems(definition, existing)],
+    )

@@ -17,7 +17,7 @@ from worker.workflow.model_configuration import check_tenant_configuration
 from worker.workflow.problem import InvalidWorkflow, Place, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic import JsonValue
     from pydantic_core import ErrorDetails
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from worker.workflow.problem import ProblemKind
     from worker.workflow.web_address import AllowedHosts
 
-__all__ = ["InvalidWorkflow", "Problem", "definition_document", "load_definition", "parse_definition"]
+__all__ = [
+    "InvalidWorkflow",
+    "Problem",
+    "definition_document",
+    "examine_definition",
+    "further_problems",
+    "load_definition",
+    "parse_definition",
+]
 
 _CONFIGURATIONS = "workflow_configurations"
 _OBJECT_EXPECTED = frozenset({"model_type", "model_attributes_type"})
@@ -71,16 +79,36 @@ def parse_definition(data: object, *, allowed_hosts: AllowedHosts | None = None)
     Raises:
         InvalidWorkflow: It cannot be accepted; carries every problem at once.
     """
-    document = definition_document(data)
-    definition, faults = _read(document)
-    problems = [_problem(document, fault) for fault in faults]
-    blamed = {(problem.kind, problem.id, problem.field) for problem in problems}
-    if blamed.isdisjoint(("workflow", None, whole) for whole in ("graph", "nodes", "edges")):
-        problems += [problem for problem in graph_problems(definition.graph) if not _is_blamed(problem, blamed)]
-    problems += _configuration_problems(definition, allowed_hosts)
+    definition, problems = examine_definition(data, allowed_hosts=allowed_hosts)
     if problems:
         raise InvalidWorkflow(tuple(problems))
     return definition
+
+
+def examine_definition(
+    data: object, *, allowed_hosts: AllowedHosts | None = None
+) -> tuple[WorkflowDefinition, list[Problem]]:
+    """Read a definition and find every problem that it shows by itself, for callers that look for further ones elsewhere.
+
+    The arguments are those of `parse_definition`. What has the wrong shape is absent from the definition.
+
+    Raises:
+        InvalidWorkflow: There is no graph in it at all.
+    """
+    document = definition_document(data)
+    definition, faults = _read(document)
+    problems = [_problem(document, fault) for fault in faults]
+    whole = {("workflow", None, field) for field in ("graph", "nodes", "edges")}
+    if whole.isdisjoint((problem.kind, problem.id, problem.field) for problem in problems):
+        problems += further_problems(problems, graph_problems(definition.graph))
+    problems += _configuration_problems(definition, allowed_hosts)
+    return definition, problems
+
+
+def further_problems(known: Iterable[Problem], found: Iterable[Problem]) -> list[Problem]:
+    """Those of the problems found that are news: about fields that, with all that they are part of, nobody blames yet."""
+    blamed = {(problem.kind, problem.id, problem.field) for problem in known}
+    return [problem for problem in found if not _is_blamed(problem, blamed)]
 
 
 def load_definition(data: object) -> WorkflowDefinition:

@@ -61,13 +61,20 @@ async def test_definitions_put_at_once_are_all_kept_under_numbers_of_their_own(a
 
 
 async def test_an_invalid_definition_is_refused_with_every_problem_at_once_and_stored_nowhere(api: Tenant) -> None:
-    graph = {"nodes": [{"id": "a", "type": "agentNode", "data": {"prompt": ""}}], "edges": [{"id": "e", "source": "a"}]}
+    node = {"id": "a", "type": "agentNode", "data": {"prompt": "", "tool_uuids": ["calc"]}}
+    graph = {"nodes": [node], "edges": [{"id": "e", "source": "a"}]}
+    overrides = {"provider": "openai", "fallback": {"provider": "nobody"}}
+    broken = {"graph": graph, "workflow_configurations": {"model_overrides": overrides}}
     for method, path in [("POST", "/v1/workflows"), ("PUT", f"/v1/workflows/{api.world.workflow_id}")]:
-        refused = await api.http.request(method, path, json={"name": "Broken", "definition": graph})
+        refused = await api.http.request(method, path, json={"name": "Broken", "definition": broken})
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_workflow")
         errors = refused.json()["errors"]
         assert {error["kind"] for error in errors} == {"workflow", "node", "edge"}
         assert all(error["message"] for error in errors)
+        fields = [(error["field"] or "").removeprefix("workflow_configurations.model_overrides.") for error in errors]
+        assert [
+            fields.count(field) for field in ("data.prompt", "data.tool_uuids.0", "model", "fallback.provider")
+        ] == [1] * 4
     (only,) = (await api.get("/v1/workflows"))["data"]
     assert only["number"] == 1
 

@@ -48,8 +48,13 @@ class Toolbox:
         document["workflow_configurations"] = configurations
         async with self.world.database.transaction() as connection:
             pins = await pin_tools(connection, **self.owner, definition=load_definition(document))
+            assert pins.problems == []
             await put_definition(
-                connection, **self.owner, workflow_id=self.world.workflow_id, definition=document, tool_pins=pins
+                connection,
+                **self.owner,
+                workflow_id=self.world.workflow_id,
+                definition=document,
+                tool_pins=pins.versions,
             )
 
     async def allow(self, host: str) -> None:

@@ -28,6 +28,7 @@ _PROVIDER_NAMES: Final[Mapping[str, str]] = {
     "google": "gcp.gemini",
     "google-vertex": "gcp.vertex_ai",
     "mistral": "mistral_ai",
+    "openai-responses": "openai",
     "xai": "x_ai",
 }
 """Providers that have another name in the GenAI conventions than in a configuration:

@@ -115,14 +115,20 @@ class ModelResolver:
         # The operator's key is only ever sent to the operator's own address for that provider.
         if configuration.base_url is not None:
             return None
-        return {"anthropic": self._settings.anthropic_api_key, "openai": self._settings.openai_api_key}.get(
-            configuration.provider
-        )
+        return self._operators(configuration)[0]
 
     def _operators_base_url(self, configuration: ModelConfiguration) -> str | None:
-        return {"anthropic": self._settings.anthropic_base_url, "openai": self._settings.openai_base_url}.get(
-            configuration.provider
-        )
+        return self._operators(configuration)[1]
+
+    def _operators(self, configuration: ModelConfiguration) -> tuple[SecretStr | None, str | None]:
+        """The operator's key and base URL for a provider."""
+        settings = self._settings
+        match configuration.provider:
+            case "anthropic":
+                return settings.anthropic_api_key, settings.anthropic_base_url
+            case "openai" | "openai-responses":
+                return settings.openai_api_key, settings.openai_base_url
+        return None, None
 
 
 def _operators_addresses(defaults: ModelConfiguration | None) -> set[str | None]:

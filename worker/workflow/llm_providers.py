@@ -97,7 +97,11 @@ LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
     "smallest": _compatible("https://api.smallest.ai/waves/v1", "smallest", "SmallestLLMService"),
     "together": _compatible("https://api.together.xyz/v1", "together", "TogetherLLMService"),
     "xai": _compatible("https://api.x.ai/v1", "xai", "GrokLLMService"),
-    # Those below have a protocol and an SDK of their own.
+    # Those below have a protocol of their own.
+    "openai-responses": LLMProvider(
+        base_url="https://api.openai.com/v1",
+        service="pipecat.services.openai.responses.llm:OpenAIResponsesHttpLLMService",
+    ),
     "google": LLMProvider(
         base_url="https://generativelanguage.googleapis.com",
         service="pipecat.services.google.llm:GoogleLLMService",

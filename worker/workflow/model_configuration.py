@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_PROVIDER = "anthropic"
 
 
-OPERATOR_KEY_PROVIDERS = frozenset({"anthropic", "openai"})
+OPERATOR_KEY_PROVIDERS = frozenset({"anthropic", "openai", "openai-responses"})
 """Providers for which the operator may have a key in the environment, so that a configuration need not name one."""
 
 

@@ -40,7 +40,7 @@ def model(request: pytest.FixtureRequest, llm: ScriptedLLM) -> ResolvedModel:
     A test marked EVERY_PROTOCOL runs with the others too. What is particular to one has a file of its own.
     """
     provider(request.param)  # loads its SDK, so that no test's time limit has to allow for it
-    path = "/v1" if request.param == "openai" else ""
+    path = "/v1" if request.param.startswith("openai") else ""
     key = service_account_key(llm.base_url) if request.param == "google-vertex" else KEY
     return ResolvedModel(
         provider=request.param, model="claude-sonnet-5", api_key=SecretStr(key), base_url=f"{llm.base_url}{path}"

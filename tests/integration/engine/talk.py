@@ -34,12 +34,15 @@ if TYPE_CHECKING:
 
 ANTHROPIC = pytest.mark.parametrize("model", ["anthropic"], indirect=True)
 OPENAI = pytest.mark.parametrize("model", ["openai"], indirect=True)
+RESPONSES = pytest.mark.parametrize("model", ["openai-responses"], indirect=True)
 AWS = pytest.mark.parametrize("model", ["aws"], indirect=True)
 GOOGLE = pytest.mark.parametrize("model", ["google"], indirect=True)
 VERTEX = pytest.mark.parametrize("model", ["google-vertex"], indirect=True)
 """For what is particular to one provider, or does not depend on it and takes its time."""
 
-EVERY_PROTOCOL = pytest.mark.parametrize("model", ["anthropic", "openai", "google", "aws"], indirect=True)
+EVERY_PROTOCOL = pytest.mark.parametrize(
+    "model", ["anthropic", "openai", "openai-responses", "google", "aws"], indirect=True
+)
 """For what each provider's own code has a part in: its key, its addresses, its connections, its streams."""
 
 KEY = "sk-test-0123456789abcdef"

@@ -58,6 +58,7 @@ async def test_a_redirect_of_a_tenants_base_url_is_not_followed(talk: Talk) -> N
         for path in (
             "/v1/messages",
             "/chat/completions",
+            "/responses",
             "/v1beta/models/claude-sonnet-5:streamGenerateContent",
             "/model/claude-sonnet-5/converse-stream",
         ):

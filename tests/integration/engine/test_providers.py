@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 REPORT_USAGE_UNASKED = ["fireworks", "mistral", "sarvam"]
 """They do not take the option that asks for it, so the scripted LLM does not report any."""
-COMPATIBLE = sorted(LLM_PROVIDERS.keys() - {"anthropic", "openai", "google", "google-vertex", "aws"})
+COMPATIBLE = sorted(
+    LLM_PROVIDERS.keys() - {"anthropic", "openai", "google", "google-vertex", "aws", "openai-responses"}
+)
 
 
 async def look(arguments: Mapping[str, JsonValue]) -> JsonValue:

@@ -22,6 +22,7 @@ from worker.embedded.scripted_llm.errors import ApiError
 from worker.embedded.scripted_llm.google_api import GENERATE, STREAM, GoogleApi
 from worker.embedded.scripted_llm.openai_api import OpenAIApi
 from worker.embedded.scripted_llm.recorder import RecordedRequest
+from worker.embedded.scripted_llm.responses_api import ResponsesApi
 from worker.embedded.scripted_llm.vertex_api import PATH as VERTEX_PATH
 from worker.embedded.scripted_llm.vertex_api import AccessTokens, InvalidGrant, VertexApi
 
@@ -65,6 +66,7 @@ class ScriptedApp:
                 web.post("/v1/messages", partial(self._serve, AnthropicApi())),
                 web.post("/v1/messages/count_tokens", self._count_tokens),
                 web.post("/v1/chat/completions", partial(self._serve, OpenAIApi())),
+                web.post("/v1/responses", partial(self._serve, ResponsesApi())),
                 web.post("/v1/embeddings", partial(self._serve, EmbeddingsApi())),
                 web.post(f"/v1beta/models/{{model}}:{{method:{GENERATE}|{STREAM}}}", self._serve_google),
                 web.post(VERTEX_PATH, self._serve_vertex),

@@ -8,31 +8,19 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-import openai
 from pipecat.adapters.llm.services.open_ai_adapter import OpenAILLMAdapter
 from pipecat.services.openai.llm import OpenAILLMService
-from pipecat.utils.http import connection_limits
 
 from worker.conversation.usage import LLMUsage
-from worker.engine.failures import LLMNotConfigured
-from worker.engine.llm.errors import SDKErrors
-from worker.engine.llm.provider import (
-    CONNECT_SECONDS,
-    KEEPALIVE_SECONDS,
-    MAX_CONNECTIONS,
-    TextOnly,
-    address,
-    check_model,
-    check_parameters,
-    estimated_tokens,
-    guarded,
-)
+from worker.engine.llm.openai_client import ERRORS, open_client
+from worker.engine.llm.provider import TextOnly, check_model, check_parameters, estimated_tokens
 from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, parse_arguments, universal_call
 from worker.workflow.llm_providers import LLM_PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import openai
     from pipecat.services.llm_service import LLMService
 
     from worker.conversation.history import Message
@@ -49,47 +37,17 @@ class OpenAIProvider:
     """OpenAI, a provider for which pipecat has a service that speaks the same protocol, or any server that does."""
 
     message_id = "openai"
-    errors = SDKErrors(
-        status=openai.APIStatusError,
-        connection=openai.APIConnectionError,
-        api=openai.APIError,
-    )
+    errors = ERRORS
 
     def __init__(self, name: str) -> None:
-        known = LLM_PROVIDERS[name]
-        module, _, service = known.service.partition(":")
+        module, _, service = LLM_PROVIDERS[name].service.partition(":")
         self._name = name
-        self._key_header = known.key_header
         self._service = _service(getattr(import_module(module), service))
         self.processor = service
 
     def connect(self, model: ResolvedModel) -> openai.AsyncOpenAI:
-        """Create the SDK's client. Key and address are always given, so that it looks for neither in the environment."""
-        base_url = address(model)
-        if base_url is None:
-            raise LLMNotConfigured(
-                f"The model configuration has no base URL for {self._name}. Name it: turn-worker config set --base-url."
-            )
-        if model.api_key is None and model.base_url is None:
-            raise LLMNotConfigured(
-                f"The model configuration has no API key for {self._name}. Store one: turn-worker config set."
-            )
-        api_key = model.api_key.get_secret_value() if model.api_key else "none"
-        client = openai.AsyncOpenAI(
-            api_key=api_key,
-            base_url=base_url,
-            default_headers={self._key_header: api_key} if self._key_header else None,
-            max_retries=0,  # retries are the executor's, which knows the turn's deadline
-            timeout=openai.Timeout(None, connect=CONNECT_SECONDS),  # silence is bounded by LLMCalls
-            http_client=openai.DefaultAioHttpClient(
-                limits=connection_limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS),
-                follow_redirects=False,  # a redirect would take the key along
-                **guarded(model),
-            ),
-        )
-        # What the environment says of these belongs to the operator's key, which this need not be.
-        client.organization = client.project = None
-        return client
+        """Create the SDK's client."""
+        return open_client(model)
 
     def service(
         self,

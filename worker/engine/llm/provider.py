@@ -25,6 +25,7 @@ _OWN_PROTOCOL: Final = {
     "aws": "worker.engine.llm.aws",
     "google": "worker.engine.llm.google",
     "google-vertex": "worker.engine.llm.google_vertex",
+    "openai-responses": "worker.engine.llm.openai_responses",
 }
 """The modules of providers with a protocol of their own; all others speak OpenAI's. Each is loaded when it is first used:
 an SDK costs up to a second and tens of megabytes."""
@@ -39,6 +40,9 @@ KEEPALIVE_SECONDS: Final = 30.0
 
 CONNECT_SECONDS: Final = 10.0
 """How long opening a connection may take."""
+
+_NOT_PARAMETERS: Final = frozenset({"messages", "system", "tools", "tool_choice", "stream", "stream_options"})
+"""What of a request is the engine's to say."""
 
 _CHARACTERS_PER_TOKEN: Final = 4
 
@@ -129,13 +133,17 @@ def check_model(model: ResolvedModel) -> None:
         raise InvalidModelParameters(problem)
 
 
-def check_parameters(parameters: Mapping[str, JsonValue]) -> None:
+def check_parameters(parameters: Mapping[str, JsonValue], *further: str) -> None:
     """Refuse parameters that would take the request out of the engine's hands.
+
+    Args:
+        parameters: The parameters.
+        further: What is the engine's to say to this provider, besides what is to all.
 
     Raises:
         InvalidModelParameters: Some do; the message names them.
     """
-    taken = sorted(parameters.keys() & {"messages", "system", "tools", "tool_choice", "stream", "stream_options"})
+    taken = sorted(parameters.keys() & {*_NOT_PARAMETERS, *further})
     if taken:
         raise InvalidModelParameters(
             f"The model configuration's `parameters` may not hold {', '.join(taken)}: the engine says that itself. "

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import jsonschema
 import pytest
 import redis
+import yaml
 
+import worker.channel
 from worker.channel.text_reader import TextEntry, TextReader
 from worker.channel.text_stream import ENDED_TTL_SECONDS, FLUSH_SECONDS, RUNNING_TTL_SECONDS, TextStreams, text_key
 
@@ -83,6 +87,23 @@ async def test_a_turn_that_is_over_before_a_reader_could_notice_writes_nothing(
     async with reader.listen(organization_id=ORGANIZATION, turn_id=TURN) as listener:
         await take(listener)
     assert broker.keys(f"turns.text.{ORGANIZATION}.*") == [text_key(ORGANIZATION, TURN).encode()]
+
+
+async def test_what_is_written_is_what_the_asyncapi_document_says(
+    streams: TextStreams, reader: TextReader, broker: redis.Redis
+) -> None:
+    stream = streams.of(ORGANIZATION, TURN, 2)
+    stream.begin(7)
+    stream.write(7, " What now?")
+    async with reader.listen(organization_id=ORGANIZATION, turn_id=TURN) as listener:
+        await take(listener, 2)
+    document = yaml.safe_load((Path(worker.channel.__path__[0]) / "asyncapi.yaml").read_text())
+    key = document["channels"]["text"]["address"].format(organization_id=ORGANIZATION, turn_id=TURN)
+    raw: Any = broker.xrange(key)
+    entries = [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in raw]
+    assert [entry.get("text") for entry in entries] == [None, " What now?"]
+    for entry in entries:
+        jsonschema.validate(entry, document["components"]["schemas"]["textEntry"] | {"additionalProperties": False})
 
 
 async def test_a_stream_expires_and_sooner_once_its_turn_is_over(

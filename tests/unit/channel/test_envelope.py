@@ -163,7 +163,7 @@ def test_the_examples_of_the_asyncapi_document_are_valid_and_readable() -> None:
     for name, message in ASYNCAPI["components"]["messages"].items():
         for example in message["examples"]:
             validator(name).validate(example["payload"])
-            if name == "documentEvent":  # nobody has to read it to know what to do: read the document
+            if name not in {"turnEvent", "sessionEvent"}:
                 continue
             envelope = Envelope.decode(json.dumps(example["payload"]))
             assert json.loads(envelope.encode()) == example["payload"]

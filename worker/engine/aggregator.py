@@ -28,12 +28,11 @@ from worker.conversation import event
 from worker.engine.failures import LLMReplyEmpty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
     from typing import Any
 
     from pipecat.services.llm_service import LLMService
-    from pydantic import JsonValue
 
     from worker.engine.capture import Capture
     from worker.engine.llm.calls import LLMCalls
@@ -80,7 +79,6 @@ class ReplyAggregator(FrameProcessor):
         self._clock = clock
         self._told: NodeView = stage.view
         self._text: list[str] = []
-        self._unheard: Sequence[JsonValue] = ()
         self._round: Round | None = None
         self._awaited: dict[str, str] = {}
         llm.register_function(None, tools.handle)
@@ -90,14 +88,8 @@ class ReplyAggregator(FrameProcessor):
         self._outstanding.begin(_REQUEST)
         return LLMContextFrame(self._transcript.request(self._provider_id, self._stage.view.schema))
 
-    def resume(self, begun: Round, unheard: Sequence[JsonValue]) -> Frame:
-        """What lets the turn go on with tool calls that an earlier attempt began.
-
-        Args:
-            begun: The calls; at least one has no result.
-            unheard: What the user said meanwhile. It comes into the context after the results.
-        """
-        self._unheard = unheard
+    def resume(self, begun: Round) -> Frame:
+        """What lets the turn go on with tool calls that an earlier attempt began, of which at least one has no result."""
         self._expect(begun)
         return _Resume()
 
@@ -168,11 +160,7 @@ class ReplyAggregator(FrameProcessor):
         name = self._awaited.pop(tool_call_id)
         if self._round is not None and not self._awaited:
             self._transcript.add_tool_results(self._round.ordered_results)
-            over = self._round.closing or self._capture.end_reason is not None
-            if self._unheard or not over:
-                for content in self._unheard:
-                    self._transcript.add_user(content)
-                self._unheard = ()
+            if not self._round.closing and self._capture.end_reason is None:
                 await self._ask_again()
         self._outstanding.end(name)
 

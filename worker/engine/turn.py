@@ -225,11 +225,13 @@ class _Turn:
 
     async def _go_on(self, begun: Round) -> None:
         """Finish the tool calls that an earlier attempt began, and what follows from them."""
-        unheard = self._unheard()
-        if begun.unanswered:
-            await self._answer(lambda aggregator: aggregator.resume(begun, unheard))
+        if (
+            begun.unanswered
+        ):  # then nothing is unheard: `carry_over` leaves no call open to a turn with further messages
+            await self._answer(lambda aggregator: aggregator.resume(begun))
             return
         self.transcript.add_tool_results(begun.ordered_results)
+        unheard = self._unheard()
         for content in unheard:
             self.transcript.add_user(content)
         over = begun.closing or self.capture.end_reason is not None

@@ -96,6 +96,25 @@ class Transcript(_Answer):
     data: list[Utterance] = Field(description="Oldest first.")
 
 
+class WebhookDelivery(_Answer):
+    """How a webhook of the graph fares that is told of the session's end."""
+
+    node_id: str
+    status: Literal["retrying", "delivered", "failed"]
+    attempts: int = Field(description="How often it was sent.")
+    status_code: int | None = Field(description="The status of the last answer; null if there was none.")
+    error: str | None = Field(description="Why the last attempt failed.")
+    attempted_at: datetime = Field(description="When the last attempt ended.")
+    next_attempt_at: datetime | None = Field(description="When the next one may begin; null if there is none.")
+
+
+class WebhookDeliveries(_Answer):
+    """The webhooks that were told, or tried to be told, of a session's end. Those not tried yet are not among them."""
+
+    session_id: UUID
+    data: list[WebhookDelivery] = Field(description="One for each node, in the order of their ids.")
+
+
 class TurnError(_Answer):
     """Why a turn, or its last attempt, failed."""
 

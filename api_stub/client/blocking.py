@@ -69,6 +69,7 @@ class TurnWorkerClient:
     create_session = _sends(calls.create_session)
     get_session = _sends(calls.get_session)
     get_transcript = _sends(calls.get_transcript)
+    list_webhook_deliveries = _sends(calls.list_webhook_deliveries)
     list_sessions = _sends(calls.list_sessions)
     end_session = _sends(calls.end_session)
     erase_session = _sends(calls.erase_session)

@@ -90,6 +90,7 @@ _CREATED_SESSION = TypeAdapter(schemas.CreatedSession)
 _SESSION = TypeAdapter(schemas.Session)
 _SESSIONS = TypeAdapter(schemas.SessionPage)
 _TRANSCRIPT = TypeAdapter(schemas.Transcript)
+_WEBHOOK_DELIVERIES = TypeAdapter(schemas.WebhookDeliveries)
 _TURN = TypeAdapter(schemas.Turn)
 _TURNS = TypeAdapter(schemas.TurnPage)
 _EVENTS = TypeAdapter(schemas.EventPage)
@@ -170,6 +171,11 @@ def get_session(session_id: UUID | str) -> Call[schemas.Session]:
 def get_transcript(session_id: UUID | str) -> Call[schemas.Transcript]:
     """Read what was said in a session: who said what when, along the branch that leads to its head."""
     return Call("GET", f"/v1/sessions/{session_id}/transcript", _TRANSCRIPT)
+
+
+def list_webhook_deliveries(session_id: UUID | str) -> Call[schemas.WebhookDeliveries]:
+    """Read how the webhooks of the graph fare that are told of a session's end."""
+    return Call("GET", f"/v1/sessions/{session_id}/webhook-deliveries", _WEBHOOK_DELIVERIES)
 
 
 def list_sessions(

@@ -20,6 +20,7 @@ from worker.storage.erasure import erase_session as erase
 from worker.storage.limits import check_enqueue
 from worker.storage.session_lock import SessionNotFound
 from worker.storage.transcript import read_transcript
+from worker.storage.webhook_deliveries import session_webhook_deliveries
 from worker.telemetry.tracing import trace_context, trace_url
 from worker.turns.dispatch import TurnReference
 
@@ -150,6 +151,22 @@ async def get_transcript(services: Shared, organization_id: OrganizationId, sess
             raise SessionNotFound(session_id)
         said = await read_transcript(connection, organization_id=organization_id, session_id=session_id)
     return respond({"session_id": session_id, "data": said})
+
+
+@router.get(
+    "/sessions/{session_id}/webhook-deliveries",
+    responses=answers(
+        {200: (schemas.WebhookDeliveries, "The deliveries tried so far; none before the session's end.")},
+        "session_not_found",
+    ),
+)
+async def list_webhook_deliveries(services: Shared, organization_id: OrganizationId, session_id: UUID) -> Response:
+    """Read how the webhooks fare that are told of a session's end."""
+    async with services.database.statement() as connection:
+        found = await session_webhook_deliveries(connection, organization_id=organization_id, session_id=session_id)
+    if found is None:
+        raise SessionNotFound(session_id)
+    return respond({"session_id": session_id, "data": found})
 
 
 @router.post(

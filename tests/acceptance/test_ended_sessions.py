@@ -41,5 +41,7 @@ async def test_a_webhook_is_told_of_a_session_that_the_caller_ends(caller: Calle
         (received,) = crm.received
         told = json.loads(received.body)
         assert [item["text"] for item in told["transcript"]] == ["Hello."]
+        (delivery,) = (await caller.client.list_webhook_deliveries(session.id)).data
+        assert (delivery.node_id, delivery.status, delivery.status_code) == ("hook", "delivered", 200)
         transcript = await caller.client.get_transcript(session.id)
         assert [item.text for item in transcript.data] == ["Hello."]

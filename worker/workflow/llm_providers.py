@@ -102,6 +102,10 @@ LLM_PROVIDERS: Final[Mapping[str, LLMProvider]] = {
         base_url="https://api.openai.com/v1",
         service="pipecat.services.openai.responses.llm:OpenAIResponsesHttpLLMService",
     ),
+    "perplexity": LLMProvider(  # its Agent API, by the same protocol
+        base_url="https://api.perplexity.ai/v1",
+        service="pipecat.services.perplexity.llm:PerplexityAgentHttpLLMService",
+    ),
     "google": LLMProvider(
         base_url="https://generativelanguage.googleapis.com",
         service="pipecat.services.google.llm:GoogleLLMService",

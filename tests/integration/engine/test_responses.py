@@ -238,3 +238,41 @@ async def test_variables_are_learned_over_it_too(talk: Talk) -> None:
 
     assert outcome.gathered_context["day"] == "Monday"
     assert [call.purpose for call in talk.ledger.calls] == ["conversation", "extraction", "conversation"]
+
+
+async def test_perplexity_searches_by_itself_and_calls_the_tools_of_the_agent(talk: Talk) -> None:
+    talk.model = model_of(talk, provider="perplexity", model="openai/gpt-5.6-luna", parameters={"preset": "low"})
+    talk.at("start")
+    talk.script({"times": 1, "reply": [{"text": "Sure."}, {"tool": "book"}]}, {"reply": "When?"})
+
+    outcome = await talk.turn("A date")
+
+    assert outcome.assistant_text == "Sure.\n\nOne moment, Ada.\n\nWhen?"
+    assert list(outcome.usage.llm) == ["PerplexityAgentHttpLLMService|||openai/gpt-5.6-luna"]
+    body = talk.llm.requests[0].body
+    assert (body["preset"], {"type": "web_search"} in body["tools"]) == ("low", True)
+    await talk.turn("And?", model=replace(talk.model, parameters={"web_search": False}))
+    assert {"type": "web_search"} not in talk.llm.requests[-1].body["tools"]
+
+
+async def test_a_search_that_the_server_runs_itself_is_no_call_of_a_tool(talk: Talk) -> None:
+    call = {"id": "fc_1", "type": "function_call", "call_id": "c", "name": "web_search", "arguments": ""}
+    results = {"id": "fc_1", "type": "search_results", "results": [], "queries": ["clinics"]}
+    said = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+    text = {"type": "output_text", "text": "Open until six [1].", "annotations": []}
+    response = {"id": "resp_1", "object": "response", "output": [], "usage": {"input_tokens": 9, "output_tokens": 5}}
+    events = [
+        {"type": "response.output_item.added", "output_index": 0, "item": call},
+        {"type": "response.output_item.done", "output_index": 0, "item": results},
+        {"type": "response.output_text.delta", "item_id": "msg_1", "delta": text["text"]},
+        {"type": "response.output_item.done", "output_index": 1, "item": {**said, "content": [text]}},
+        {"type": "response.completed", "response": response},
+    ]
+    talk.at("start")
+    async with web_server() as server:
+        server.answer("/responses", "".join(f"data: {json.dumps(event)}\n\n" for event in events))
+        outcome = await talk.turn("When?", model=model_of(talk, provider="perplexity", base_url=server.url))
+
+    assert outcome.assistant_text == "Open until six [1]."
+    assert outcome.checkpoint.messages[-1] == {"role": "assistant", "content": "Open until six [1]."}
+    assert list(outcome.usage.llm.values()) == [LLMUsage(9, 5, 14, 0, 0)]

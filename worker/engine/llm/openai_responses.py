@@ -1,17 +1,20 @@
-"""OpenAI's Responses API, through pipecat's own service."""
+"""OpenAI's Responses API, and whoever else speaks it, through pipecat's own services."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import fields
+from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from pipecat.services.openai.responses.llm import OpenAIResponsesHttpLLMService, OpenAIResponsesLLMSettings
+from pipecat.services.openai.responses.llm import OpenAIResponsesLLMSettings
 
 from worker.engine.llm.openai_client import ERRORS, open_client
 from worker.engine.llm.openai_responses_messages import PROVIDER_ID, ResponsesAdapter
 from worker.engine.llm.openai_responses_reader import ResponsesReader
 from worker.engine.llm.provider import TextOnly, check_parameters
+from worker.workflow.llm_providers import LLM_PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
 
     from worker.engine.llm.calls import LLMCalls, ReplyStream
     from worker.engine.request import ResolvedModel
-
-PROCESSOR: Final = "OpenAIResponsesHttpLLMService"
 
 _NOT_PARAMETERS: Final = (
     "background",
@@ -40,12 +41,20 @@ _REASONS: Final = re.compile(r"o\d|gpt-(?:[5-9]|\d\d)(?!.*chat)")
 """Models that reason without being asked to. Others refuse to be asked for what they thought."""
 
 
+_COMMON_SETTINGS: Final = frozenset(field.name for field in fields(OpenAIResponsesLLMSettings))
+
+
 class ResponsesProvider:
-    """OpenAI by its Responses API, or whoever speaks it at another base URL."""
+    """OpenAI by its Responses API, a provider for which pipecat has a service that speaks it too, or any server that does."""
 
     message_id = PROVIDER_ID
-    processor = PROCESSOR
     errors = ERRORS
+
+    def __init__(self, name: str) -> None:
+        module, _, self.processor = LLM_PROVIDERS[name].service.partition(":")
+        pipecats = getattr(import_module(module), self.processor)
+        self._service: type[Any] = type(self.processor, (_OnSharedClient, pipecats), {"__doc__": pipecats.__doc__})
+        self._own_settings = {field.name for field in fields(pipecats.Settings)} - _COMMON_SETTINGS
 
     def connect(self, model: ResolvedModel) -> openai.AsyncOpenAI:
         """Create the SDK's client."""
@@ -62,34 +71,40 @@ class ResponsesProvider:
     ) -> LLMService[Any]:
         """Create pipecat's service for one turn."""
         check_parameters(model.parameters, *_NOT_PARAMETERS)
-        settings = OpenAIResponsesLLMSettings(
+        own = {name: value for name, value in model.parameters.items() if name in self._own_settings}
+        others = {name: value for name, value in model.parameters.items() if name not in own}
+        settings = self._service.Settings(
             model=model.model,
             system_instruction=system_prompt or None,
             use_provider_thinking_default=True,  # pipecat's own is as little as there is, for a voice that must not wait
-            extra=_extra(model.model, model.effort, model.parameters),
+            extra=_extra(model.model, model.effort, others),
+            **own,
         )
         if model.temperature is not None:
             settings.temperature = model.temperature
         if model.max_tokens is not None:
             settings.max_completion_tokens = model.max_tokens
-        return _Service(reading_along=_reading_along(client, calls), settings=settings)
+        service: LLMService[Any] = self._service(
+            reading_along=_reading_along(client, calls), settings=settings, api_key="none", name=self.processor
+        )
+        return service
 
 
-def create_provider(_name: str) -> ResponsesProvider:
+def create_provider(name: str) -> ResponsesProvider:
     """Create the provider (see `worker.engine.llm.provider`)."""
-    return ResponsesProvider()
+    return ResponsesProvider(name)
 
 
-class _Service(TextOnly, OpenAIResponsesHttpLLMService):
-    """pipecat's service."""
+class _OnSharedClient(TextOnly):
+    """Mixed into pipecat's services for this protocol."""
 
     adapter_class = ResponsesAdapter
 
-    def __init__(self, *, reading_along: SimpleNamespace, settings: OpenAIResponsesLLMSettings) -> None:
+    def __init__(self, *, reading_along: SimpleNamespace, **kwargs: Any) -> None:
         self._reading_along = reading_along
-        super().__init__(api_key="none", settings=settings, name=PROCESSOR)
+        super().__init__(**kwargs)
 
-    def _create_client(self, *_args: Any, **_kwargs: Any) -> Any:
+    def _create_client(self, **_kwargs: Any) -> SimpleNamespace:
         return self._reading_along
 
 
@@ -120,6 +135,6 @@ def _extra(model: str, effort: str | None, parameters: Mapping[str, JsonValue]) 
     reasoning = {**({} if effort is None else {"effort": effort}), **(given if isinstance(given, dict) else {})}
     extra: dict[str, Any] = {"extra_body": {**parameters, **({"reasoning": reasoning} if reasoning else {})}}
     if reasoning or _REASONS.match(model):
-        # Nothing is stored at OpenAI's, so what the model thought comes here, and goes back with its calls.
+        # Nothing is stored at the provider's, so what the model thought comes here, and goes back with its calls.
         extra["include"] = ["reasoning.encrypted_content"]
     return extra

@@ -1,4 +1,7 @@
-"""Puts a streamed reply of OpenAI's Responses API together again."""
+"""Puts a streamed reply of OpenAI's Responses API together again.
+
+Other servers take liberties: they leave out counts, and show by items of their own what they did by themselves.
+"""
 
 from __future__ import annotations
 
@@ -71,12 +74,14 @@ class ResponsesReader:
             estimated = 0 if self.complete else estimated_tokens(sum(map(len, self._text)))
             return LLMUsage(completion_tokens=estimated, total_tokens=estimated)
         details = self._usage.input_tokens_details
+        prompt, completion = _count(self._usage, "input_tokens"), _count(self._usage, "output_tokens")
         return LLMUsage(
-            prompt_tokens=self._usage.input_tokens,
-            completion_tokens=self._usage.output_tokens,
-            total_tokens=self._usage.total_tokens,
-            cache_read_input_tokens=getattr(details, "cached_tokens", None) or 0,
-            cache_creation_input_tokens=getattr(details, "cache_write_tokens", None) or 0,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=prompt + completion,
+            cache_read_input_tokens=_count(details, "cached_tokens"),
+            # The second is Perplexity's name for it.
+            cache_creation_input_tokens=_count(details, "cache_write_tokens", "cache_creation_input_tokens"),
         )
 
     def reply(self) -> Reply:
@@ -107,7 +112,7 @@ class ResponsesReader:
                 yield from item["content"]
 
     def _blocks(self, item: dict[str, Any]) -> Iterator[Block]:
-        """Write an item as blocks of Anthropic's (see `openai_responses_messages`). What OpenAI does by itself has none."""
+        """Write an item as blocks of Anthropic's (see `openai_responses_messages`). What the provider did by itself has none."""
         match item["type"]:
             case "message":
                 text = "".join(part["text"] for part in item["content"] if part["type"] == "output_text")
@@ -120,6 +125,10 @@ class ResponsesReader:
             case "reasoning" if item.get("encrypted_content"):
                 kept = ("type", "id", "summary", "encrypted_content")
                 yield {name: item[name] for name in kept}
+
+
+def _count(counted: Any, *names: str) -> int:
+    return next((count for name in names if (count := getattr(counted, name, None))), 0)
 
 
 def _message(blocks: list[Block], calls: tuple[ToolCall, ...]) -> Message | None:

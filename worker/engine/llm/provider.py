@@ -26,6 +26,7 @@ _OWN_PROTOCOL: Final = {
     "google": "worker.engine.llm.google",
     "google-vertex": "worker.engine.llm.google_vertex",
     "openai-responses": "worker.engine.llm.openai_responses",
+    "perplexity": "worker.engine.llm.openai_responses",
 }
 """The modules of providers with a protocol of their own; all others speak OpenAI's. Each is loaded when it is first used:
 an SDK costs up to a second and tens of megabytes."""

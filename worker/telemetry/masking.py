@@ -57,6 +57,8 @@ _RULES: Final = (
     _rule(r"(?P<keep>twk_)[\w-]+"),
     # keys of Groq, xAI, Hugging Face, Google, NVIDIA, GitHub, Slack
     _rule(rf"(?P<keep>{_START}(?:gsk_|xai-|hf_|aiza|nvapi-|gh[oprsu]_|github_pat_|xox[abeprs]-))[\w-]{{16,}}"),
+    # access tokens of Google
+    _rule(rf"(?P<keep>{_START}ya29\.)[\w.-]{{16,}}"),
     # keys of Amazon Bedrock, lasting and passing ones, in base64
     _rule(rf"(?P<keep>{_START}(?:absk|bedrock-api-key-))[\w+/-]{{16,}}=*"),
     # JSON Web Tokens
@@ -70,7 +72,7 @@ _RULES: Final = (
 # Where none of these occurs no rule can match: a text without secrets, nearly every text, costs under a microsecond.
 _HINTS: Final = (
     *("key", "secret", "passw", "passphrase", "token", "authorization", "bearer", "://", "sk-", "twk_", "gsk_", "xai-"),
-    *("hf_", "aiza", "absk", "nvapi-", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_", "xox"),
+    *("hf_", "aiza", "ya29", "absk", "nvapi-", "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_", "xox"),
     *("eyj", "gaaaaa", "="),
 )
 

@@ -34,6 +34,7 @@ KEY_PREFIXES = (
         "xoxp-",
         "xoxr-",
         "xoxs-",
+        "ya29.",
     ),
 )
 

@@ -225,9 +225,8 @@ class _Turn:
 
     async def _go_on(self, begun: Round) -> None:
         """Finish the tool calls that an earlier attempt began, and what follows from them."""
-        if (
-            begun.unanswered
-        ):  # then nothing is unheard: `carry_over` leaves no call open to a turn with further messages
+        if begun.unanswered:
+            # Nothing is unheard then: `carry_over` leaves no call open to a turn with further messages.
             await self._answer(lambda aggregator: aggregator.resume(begun))
             return
         self.transcript.add_tool_results(begun.ordered_results)

@@ -21,7 +21,7 @@ from worker.engine.llm.provider import (
     estimated_tokens,
     guarded,
 )
-from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_call
+from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_message
 from worker.workflow.llm_providers import LLM_PROVIDERS
 
 if TYPE_CHECKING:
@@ -231,12 +231,7 @@ def _message(blocks: list[Block], calls: list[ToolCall]) -> Message | None:
         or not all(map(_is_plain, blocks))
     ):
         return {"llm": AnthropicProvider.message_id, "message": {"role": "assistant", "content": list(blocks)}}
-    message: Message = {"role": "assistant"}
-    if text:
-        message["content"] = text[0]["text"]
-    if calls:
-        message["tool_calls"] = [universal_call(call) for call in calls]
-    return message
+    return universal_message(text[0]["text"] if text else None, calls)
 
 
 def _is_plain(block: Block) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from worker.conversation.usage import LLMUsage
 from worker.engine.llm.aws_messages import PROVIDER_ID
 from worker.engine.llm.provider import estimated_tokens
-from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_call
+from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_message
 
 if TYPE_CHECKING:
     from worker.conversation.history import Message
@@ -127,9 +127,4 @@ def _message(blocks: list[Block], calls: list[ToolCall]) -> Message | None:
     texts = blocks[: len(blocks) - len(calls)]
     if len(texts) > 1 or any(block["type"] != "text" for block in texts):
         return {"llm": PROVIDER_ID, "message": {"role": "assistant", "content": list(blocks)}}
-    message: Message = {"role": "assistant"}
-    if texts:
-        message["content"] = texts[0]["text"]
-    if calls:
-        message["tool_calls"] = [universal_call(call) for call in calls]
-    return message
+    return universal_message(texts[0]["text"] if texts else None, calls)

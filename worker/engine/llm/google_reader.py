@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from worker.conversation.usage import LLMUsage
 from worker.engine.llm.google_messages import PROVIDER_ID
 from worker.engine.llm.provider import estimated_tokens
-from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, universal_call
+from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, universal_message
 
 if TYPE_CHECKING:
     from worker.conversation.history import Message
@@ -139,12 +139,7 @@ def _message(parts: list[_Part], calls: list[ToolCall]) -> Message | None:
     texts = parts[: len(parts) - len(calls)]
     if len(texts) > 1 or any(part.keys() != {"text"} for part in texts) or not all(map(_is_plain, parts[len(texts) :])):
         return {"llm": PROVIDER_ID, "message": {"role": "assistant", "parts": list(parts)}}
-    message: Message = {"role": "assistant"}
-    if texts:
-        message["content"] = texts[0]["text"]
-    if calls:
-        message["tool_calls"] = [universal_call(call) for call in calls]
-    return message
+    return universal_message(texts[0]["text"] if texts else None, calls)
 
 
 def _is_plain(part: _Part) -> bool:

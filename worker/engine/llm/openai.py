@@ -14,7 +14,7 @@ from pipecat.services.openai.llm import OpenAILLMService
 from worker.conversation.usage import LLMUsage
 from worker.engine.llm.openai_client import ERRORS, open_client
 from worker.engine.llm.provider import TextOnly, check_model, check_parameters, estimated_tokens
-from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, parse_arguments, universal_call
+from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, parse_arguments, universal_message
 from worker.workflow.llm_providers import LLM_PROVIDERS
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import openai
     from pipecat.services.llm_service import LLMService
 
-    from worker.conversation.history import Message
     from worker.engine.llm.calls import LLMCalls, ReplyStream
     from worker.engine.request import ResolvedModel
 
@@ -189,12 +188,8 @@ class OpenAIReader:
             early_stop = EarlyStop("refusal", "".join(self._refusal))
         calls = () if early_stop else tuple(_tool_calls(self._calls.values()))
         text = "".join(self._text)
-        message: Message = {"role": "assistant"}
-        if text.strip():
-            message["content"] = text
-        if calls:
-            message["tool_calls"] = [universal_call(call) for call in calls]
-        return Reply(message if len(message) > 1 else None, calls, early_stop)
+        content = text if text.strip() else None
+        return Reply(universal_message(content, calls) if content or calls else None, calls, early_stop)
 
     def _read_call(self, delta: Any) -> None:
         index = delta.index

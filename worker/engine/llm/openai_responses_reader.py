@@ -12,7 +12,7 @@ import openai
 from worker.conversation.usage import LLMUsage
 from worker.engine.llm.openai_responses_messages import PROVIDER_ID
 from worker.engine.llm.provider import estimated_tokens
-from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_call
+from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,9 +138,4 @@ def _message(blocks: list[Block], calls: tuple[ToolCall, ...]) -> Message | None
     texts = blocks[: len(blocks) - len(calls)]
     if len(texts) > 1 or any(block.keys() != {"type", "text"} for block in texts):
         return {"llm": PROVIDER_ID, "message": {"role": "assistant", "content": list(blocks)}}
-    message: Message = {"role": "assistant"}
-    if texts:
-        message["content"] = texts[0]["text"]
-    if calls:
-        message["tool_calls"] = [universal_call(call) for call in calls]
-    return message
+    return universal_message(texts[0]["text"] if texts else None, calls)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from pydantic import JsonValue  # noqa: TC002 -- pydantic reads the annotations where calls come back from a journal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.conversation.history import Message
     from worker.conversation.usage import LLMUsage
 
@@ -99,10 +101,20 @@ def parse_arguments(text: str) -> dict[str, JsonValue] | None:
     return arguments if isinstance(arguments, dict) else None
 
 
-def universal_call(call: ToolCall) -> dict[str, JsonValue]:
+def _universal_call(call: ToolCall) -> dict[str, JsonValue]:
     """Write a tool call in the universal notation. Arguments that were none are left out: no provider takes them back."""
     arguments = json.dumps(call.arguments or {}, ensure_ascii=False)
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def universal_message(content: JsonValue, calls: Sequence[ToolCall]) -> Message:
+    """Write a reply in the universal notation; None for content where it says nothing."""
+    message: Message = {"role": "assistant"}
+    if content is not None:
+        message["content"] = content
+    if calls:
+        message["tool_calls"] = [_universal_call(call) for call in calls]
+    return message
 
 
 def portable(message: Message) -> Message:
@@ -118,7 +130,7 @@ def portable(message: Message) -> Message:
         return message
     blocks = [block for block in content if isinstance(block, dict)]
     texts = [str(block["text"]) for block in blocks if block.get("type") == "text"]
-    calls: list[JsonValue] = [universal_call(tool_call(block)) for block in blocks if block.get("type") == "tool_use"]
+    calls: list[JsonValue] = [_universal_call(tool_call(block)) for block in blocks if block.get("type") == "tool_use"]
     universal: Message = {"role": message.get("role", "assistant")}
     if texts or not calls:
         universal["content"] = "".join(texts)

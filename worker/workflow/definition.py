@@ -11,26 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from worker.workflow.model_configuration import ModelOverrides
+from worker.workflow.written import Written
 
 PASSIVE_NODE_TYPES = frozenset({"trigger", "webhook", "qa"})
 """Node types that are accepted and kept but do not run inside a turn."""
 
 RESERVED_VARIABLES = frozenset({"nodes_visited", "call_tags", "mapped_call_disposition", "extracted_variables"})
 """Names in the gathered context that are the engine's own: no variable to extract may be called so."""
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_means_absent(cls, value: object) -> object:
-        if isinstance(value, dict):
-            return {key: item for key, item in value.items() if item is not None}
-        return value
 
 
 def _empty_means_text(value: object) -> object:
@@ -40,7 +30,7 @@ def _empty_means_text(value: object) -> object:
 SpeechType = Annotated[Literal["text", "audio"], BeforeValidator(_empty_means_text)]
 
 
-class ExtractionVariable(_Wire):
+class ExtractionVariable(Written):
     """One value to learn from the conversation: its name, JSON type, and a hint for the model."""
 
     name: str = ""
@@ -48,7 +38,7 @@ class ExtractionVariable(_Wire):
     prompt: str = ""
 
 
-class NodeData(_Wire):
+class NodeData(Written):
     """What every node has: a name people recognise it by."""
 
     name: str = ""
@@ -134,7 +124,7 @@ class PassiveNodeData(NodeData):
     model_config = ConfigDict(extra="allow")
 
 
-class _Node(_Wire):
+class _Node(Written):
     id: str = ""
     data: NodeData = NodeData()
 
@@ -199,7 +189,7 @@ Node = Annotated[
 ]
 
 
-class EdgeData(_Wire):
+class EdgeData(Written):
     """What a transition is called, when the model should take it, and what is said on the way.
 
     Attributes:
@@ -216,7 +206,7 @@ class EdgeData(_Wire):
     transition_speech_recording_id: str = ""
 
 
-class Edge(_Wire):
+class Edge(Written):
     """A way from one node to another."""
 
     id: str = ""
@@ -225,7 +215,7 @@ class Edge(_Wire):
     data: EdgeData = EdgeData()
 
 
-class Graph(_Wire):
+class Graph(Written):
     """Nodes and edges as drawn. Cycles are legal."""
 
     nodes: tuple[Node, ...] = ()
@@ -235,7 +225,7 @@ class Graph(_Wire):
 _Limit = Annotated[float, Field(gt=0, le=366 * 24 * 3600, allow_inf_nan=False)]
 
 
-class SessionLimits(_Wire):
+class SessionLimits(Written):
     """How long a conversation may go on before it is ended for its user.
 
     Attributes:
@@ -262,7 +252,7 @@ class WorkflowConfigurations(SessionLimits):
     tool_versions: Literal["pinned", "latest"] = "pinned"
 
 
-class WorkflowDefinition(_Wire):
+class WorkflowDefinition(Written):
     """One immutable version of an agent."""
 
     graph: Graph = Graph()

@@ -7,9 +7,10 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, StringConstraints
 
 from worker.workflow.template import UnsafeURL, render_url, template_problem
+from worker.workflow.written import Written
 
 _NAME_PATTERN: Final = r"^[a-zA-Z0-9_-]{1,64}$"
 _HEADER_NAME: Final = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$"
@@ -95,14 +96,7 @@ TimeoutSeconds = Annotated[float, Field(ge=0.1, le=60.0, allow_inf_nan=False)]
 Zone = Annotated[str, AfterValidator(_zone)]
 
 
-class Part(BaseModel):
-    """Something written by a user: unknown keys are refused, `null` means absent."""
+class Part(Written):
+    """Something written by a user: unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_means_absent(cls, value: object) -> object:
-        if isinstance(value, dict):
-            return {key: item for key, item in value.items() if item is not None}
-        return value
+    model_config = ConfigDict(extra="forbid")

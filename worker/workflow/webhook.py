@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError
 
 from worker.workflow.definition import PassiveNode
+from worker.workflow.written import Written
 
 if TYPE_CHECKING:
     from worker.workflow.definition import WorkflowDefinition
@@ -14,25 +15,14 @@ if TYPE_CHECKING:
 _NODE_TYPE: Final = "webhook"
 
 
-class _Exported(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_means_absent(cls, value: object) -> object:
-        if isinstance(value, dict):
-            return {key: item for key, item in value.items() if item is not None}
-        return value
-
-
-class Header(_Exported):
+class Header(Written):
     """One header; its value is a template."""
 
     key: str
     value: str = ""
 
 
-class RetryConfiguration(_Exported):
+class RetryConfiguration(Written):
     """How often a delivery that failed for now is tried again, and how long after the first time; the pauses double."""
 
     enabled: bool = True
@@ -40,7 +30,7 @@ class RetryConfiguration(_Exported):
     retry_delay_seconds: float = Field(default=10.0, ge=0, le=3600, allow_inf_nan=False)
 
 
-class Webhook(_Exported):
+class Webhook(Written):
     """Data of a webhook node.
 
     Attributes:

@@ -1,21 +1,15 @@
-"""The README says what the program does: its settings and its commands."""
+"""The README says what the program does: its settings, its targets, its examples."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import click
 import pytest
 
-from worker.cli.app import turn_worker
 from worker.settings import Settings, variable_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
@@ -41,27 +35,6 @@ def test_the_readme_lists_every_setting_as_it_is() -> None:
     assert found is not None
     expected = settings_table()
     assert found.group(1).strip() == expected, f"The README's table of settings should be:\n{expected}"
-
-
-def commands() -> Iterator[tuple[str, list[str]]]:
-    for document in DOCUMENTS:
-        for block in re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                if "turn-worker " in line and "docker" not in line and "/etc/" not in line and "cp " not in line:
-                    words = shlex.split(line.split("turn-worker ", 1)[1], comments=True)
-                    yield f"{document.name}: {line.strip()}", [word for word in words if word != "&"]
-
-
-@pytest.mark.parametrize("words", [pytest.param(words, id=line) for line, words in commands()])
-def test_every_command_in_the_documents_exists_with_its_options(words: list[str]) -> None:
-    command: click.Command = turn_worker
-    context = click.Context(turn_worker)
-    while isinstance(command, click.Group) and words:
-        found = command.get_command(context, words.pop(0))
-        assert found is not None
-        command = found
-    options = {option for parameter in command.params for option in parameter.opts}
-    assert {word for word in words if word.startswith("--")} <= options
 
 
 @pytest.mark.parametrize(

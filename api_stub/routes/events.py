@@ -13,14 +13,15 @@ from api_stub.auth import OrganizationId
 from api_stub.documentation import answers
 from api_stub.following import PAGE_SIZE, ServerSentEvents, follow_log, show_event
 from api_stub.paging import Limit
-from api_stub.problems import Problem
 from api_stub.services import Shared
 from worker.storage import views
+from worker.storage.cancel import TurnNotFound
 from worker.storage.session_lock import SessionNotFound
 
 if TYPE_CHECKING:
     from api_stub.following import ReadLog
     from api_stub.services import Services
+    from worker.errors import TurnWorkerError
 
 router = APIRouter(prefix="/v1", tags=["events"])
 
@@ -63,10 +64,8 @@ async def session_events(
                 connection, organization_id=organization_id, session_id=session_id, after=after, limit=limit
             )
 
-    answer = await _answer(request, services, session_id, read, after=last_event_id or after, limit=limit)
-    if answer is None:
-        raise SessionNotFound(session_id)
-    return answer
+    missing = SessionNotFound(session_id)
+    return await _answer(request, services, session_id, read, missing, after=last_event_id or after, limit=limit)
 
 
 @router.get("/turns/{turn_id}/events", responses=_event_answers("turn_not_found"))
@@ -88,18 +87,23 @@ async def turn_events(
                 connection, organization_id=organization_id, turn_id=turn_id, after=after, limit=limit
             )
 
-    answer = await _answer(request, services, turn_id, read, after=last_event_id or after, limit=limit)
-    if answer is None:
-        raise Problem("turn_not_found", f"There is no turn {turn_id}.")
-    return answer
+    missing = TurnNotFound(turn_id)
+    return await _answer(request, services, turn_id, read, missing, after=last_event_id or after, limit=limit)
 
 
 async def _answer(
-    request: Request, services: Services, about: UUID, read: ReadLog, *, after: int, limit: int
-) -> Response | None:
+    request: Request,
+    services: Services,
+    about: UUID,
+    read: ReadLog,
+    missing: TurnWorkerError,
+    *,
+    after: int,
+    limit: int,
+) -> Response:
     log = await read(after, limit)
     if log is None:
-        return None
+        raise missing
     if "text/event-stream" not in request.headers.get("accept", ""):
         events = [show_event(event) for event in log.events]
         return respond({"data": events, "revision": log.revision, "finished": log.finished})

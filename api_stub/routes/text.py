@@ -11,11 +11,11 @@ from api_stub import schemas
 from api_stub.auth import OrganizationId
 from api_stub.documentation import answers
 from api_stub.following import ServerSentEvents
-from api_stub.problems import Problem
 from api_stub.reading import END, read_along
 from api_stub.services import Shared
 from worker.channel.text_reader import BEGINNING
 from worker.storage import views
+from worker.storage.cancel import TurnNotFound
 
 router = APIRouter(prefix="/v1", tags=["turns"])
 
@@ -50,7 +50,7 @@ async def turn_text(
     async with services.database.statement() as connection:
         turn = await views.get_turn(connection, organization_id=organization_id, turn_id=turn_id)
     if turn is None:
-        raise Problem("turn_not_found", f"There is no turn {turn_id}.")
+        raise TurnNotFound(turn_id)
     if last_event_id == END:
         return Response(status_code=204)
     return ServerSentEvents(read_along(services, organization_id=organization_id, turn_id=turn_id, after=last_event_id))

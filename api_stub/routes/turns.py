@@ -15,10 +15,10 @@ from api_stub.auth import OrganizationId, OrganizationLimits
 from api_stub.documentation import accepts, answers
 from api_stub.following import MAX_WAIT_SECONDS, wait_for_turn
 from api_stub.paging import Cursor, Limit, cursor_of_place, read_place
-from api_stub.problems import Problem
 from api_stub.services import Shared
 from worker.storage import enqueue as storage
 from worker.storage import second_message, views
+from worker.storage.cancel import TurnNotFound
 from worker.storage.limits import check_enqueue
 from worker.storage.schedule import schedule_turn
 from worker.storage.session_lock import SessionNotFound
@@ -175,5 +175,5 @@ async def get_turn(
     """Read a turn, at once or when it is over."""
     turn = await wait_for_turn(services, organization_id=organization_id, turn_id=turn_id, seconds=wait)
     if turn is None:
-        raise Problem("turn_not_found", f"There is no turn {turn_id}.")
+        raise TurnNotFound(turn_id)
     return respond(turn)

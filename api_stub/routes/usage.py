@@ -16,6 +16,7 @@ from api_stub.paging import Cursor, Limit, cursor_of_text, read_text
 from api_stub.problems import Problem, invalid_request
 from api_stub.services import Shared
 from worker.storage import usage_report as storage
+from worker.storage.cancel import TurnNotFound
 from worker.storage.session_lock import SessionNotFound
 from worker.turns.cost import PricedUsage, priced
 from worker.workflow.prices import amount_text
@@ -97,7 +98,7 @@ async def get_turn_usage(
     async with services.database.statement() as connection:
         used = await storage.turn_usage(connection, organization_id=organization_id, turn_id=turn_id)
     if used is None:
-        raise Problem("turn_not_found", f"There is no turn {turn_id}.")
+        raise TurnNotFound(turn_id)
     return respond(usage_document(priced(used, prices)))
 
 

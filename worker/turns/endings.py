@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -18,7 +19,11 @@ from worker.turns.completed_turn import completion_of, defect, described, new_ev
 from worker.turns.lifecycle import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from typing import Protocol
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from worker.conversation.event import TurnEvent
     from worker.engine.failures import TransientFailure
@@ -33,7 +38,13 @@ if TYPE_CHECKING:
     from worker.turns.loading import LoadedTurn
     from worker.turns.usage_ledger import UsageLedger
 
-    _Write = Callable[[Sequence[UsageEntry]], Awaitable[Sequence[RecordedEvent]]]
+    class _Write(Protocol):
+        """One of the guarded writes of `worker.storage.attempts`, its particulars filled in."""
+
+        async def __call__(
+            self, connection: AsyncConnection, attempt: Attempt, *, usage: Sequence[UsageEntry]
+        ) -> Sequence[RecordedEvent]: ...
+
 
 log = structlog.get_logger(__name__)
 
@@ -84,13 +95,8 @@ class Endings:
         completion = completion_of(loaded, outcome)
         # Only a turn that ends its session writes more than one statement.
         connect = self._database.transaction if completion.end_reason is not None else self._database.statement
-
-        async def complete_once(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
-            async with connect() as connection:
-                return await complete_turn(connection, attempt, completion, usage)
-
         try:
-            await self._commit(attempt, complete_once)
+            await self._commit(attempt, partial(complete_turn, completion=completion), connect=connect)
         except (LeaseLost, DatabaseUnavailable):
             raise
         except Exception as error:
@@ -103,13 +109,8 @@ class Endings:
         """Fail the turn for good, with the error's code and message and what happened before."""
         shown = described(error)
         before = new_events(claimed.attempt, events)
-
-        async def fail_once(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
-            async with self._database.statement() as connection:
-                return await fail_turn(connection, claimed.attempt, error=shown, events=before, usage=usage)
-
         observed.turn_failed(error.code, str(error))
-        await self._commit(claimed.attempt, fail_once)
+        await self._commit(claimed.attempt, partial(fail_turn, error=shown, events=before))
         log.error(names.TURN_FAILED, code=shown["code"], error=shown["message"])
         return Ending.FAILED
 
@@ -124,29 +125,26 @@ class Endings:
         if pause is None:
             return await self.fail(claimed, failure, failure.events)
         shown = described(failure)
-
-        async def retry_once(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
-            async with self._database.statement() as connection:
-                return await retry_turn(connection, claimed.attempt, error=shown, delay_seconds=pause, usage=usage)
-
         observed.turn_failed(failure.code, str(failure))
-        await self._commit(claimed.attempt, retry_once)
+        await self._commit(claimed.attempt, partial(retry_turn, error=shown, delay_seconds=pause))
         self._dispatch.look_later(Line(claimed.attempt.organization_id, claimed.attempt.session_id), pause)
         log.warning(names.TURN_RETRYING, code=shown["code"], error=shown["message"], delay_seconds=round(pause, 2))
         return Ending.RETRYING
 
     async def give_back(self, claimed: ClaimedTurn) -> Ending:
         """Hand the turn back, to be claimed by another worker at once; that counts against no budget."""
-
-        async def give_back_once(usage: Sequence[UsageEntry]) -> Sequence[RecordedEvent]:
-            async with self._database.statement() as connection:
-                return await give_back_turn(connection, claimed.attempt, usage=usage)
-
-        await self._commit(claimed.attempt, give_back_once, ring=[reference(claimed.attempt)])
+        await self._commit(claimed.attempt, give_back_turn, ring=[reference(claimed.attempt)])
         log.info(names.TURN_HANDED_BACK)
         return Ending.GIVEN_BACK
 
-    async def _commit(self, attempt: Attempt, write: _Write, *, ring: Sequence[TurnReference] = ()) -> None:
+    async def _commit(
+        self,
+        attempt: Attempt,
+        write: _Write,
+        *,
+        connect: Callable[[], AbstractAsyncContextManager[AsyncConnection]] | None = None,
+        ring: Sequence[TurnReference] = (),
+    ) -> None:
         """Make the one guarded write that ends this attempt, then publish and ring what follows from it.
 
         While PostgreSQL is away the result is kept and tried again: the fence makes that safe. If a commit landed but its
@@ -159,7 +157,8 @@ class Endings:
             with span(signals.SPAN_COMMIT, kind="client"):
                 while events is None:
                     try:
-                        events = await write(usage)
+                        async with (connect or self._database.statement)() as connection:
+                            events = await write(connection, attempt, usage=usage)
                     except DatabaseUnavailable as error:
                         if self._is_stopping():
                             raise

@@ -15,7 +15,7 @@ from worker.conversation.event import REPLY_STOPPED_EARLY
 from worker.conversation.usage import LLMUsage
 from worker.conversation.user_message import Image, UserMessage
 from worker.engine import failures
-from worker.engine.llm.aws_stream import open_stream
+from worker.engine.llm.aws.stream import open_stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

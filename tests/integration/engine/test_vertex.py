@@ -13,7 +13,7 @@ from tests.integration.engine.talk import VERTEX, tool
 from tests.service_account import EMAIL, PROJECT, service_account_key
 from tests.web_server import web_server
 from worker.engine import failures
-from worker.engine.llm.google_vertex import VertexPlace, vertex_place
+from worker.engine.llm.google.vertex import VertexPlace, vertex_place
 from worker.workflow.web_address import NO_HOSTS
 
 if TYPE_CHECKING:

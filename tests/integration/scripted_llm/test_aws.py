@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, EventStreamError
 
 from tests.integration.scripted_llm.talk import play
-from worker.engine.llm.aws_client import BedrockClient
+from worker.engine.llm.aws.client import BedrockClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from worker.conversation.usage import LLMUsage
-from worker.engine.llm.aws_messages import BedrockAdapter
-from worker.engine.llm.aws_reader import BedrockReader
+from worker.engine.llm.aws.messages import BedrockAdapter
+from worker.engine.llm.aws.reader import BedrockReader
 from worker.engine.llm.reply import EarlyStop
 
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from worker.engine import failures
 from worker.engine.llm.anthropic import AnthropicProvider
 from worker.engine.llm.errors import classify
-from worker.engine.llm.openai import OpenAIProvider
+from worker.engine.llm.openai.service import OpenAIProvider
 from worker.engine.request import ResolvedModel
 
 KEY = "hush-hush-0123456789"

@@ -8,7 +8,7 @@ import pytest
 from google.genai.types import GenerateContentResponse
 
 from worker.conversation.usage import LLMUsage
-from worker.engine.llm.google_reader import GoogleReader
+from worker.engine.llm.google.reader import GoogleReader
 from worker.engine.llm.reply import EarlyStop
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from openai.types.chat import ChatCompletionChunk
 
 from worker.conversation.usage import LLMUsage
-from worker.engine.llm.openai import OpenAIReader
+from worker.engine.llm.openai.service import OpenAIReader
 
 
 def chunk(*, finish_reason: str | None = None, usage: dict[str, Any] | None = None, **delta: Any) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.embedded.scripted_llm.anthropic_api import AnthropicApi
-from worker.embedded.scripted_llm.openai_api import OpenAIApi
+from worker.embedded.scripted_llm.anthropic.api import AnthropicApi
+from worker.embedded.scripted_llm.openai.api import OpenAIApi
 from worker.embedded.scripted_llm.request import ModelRequest, ToolResult
 
 

@@ -14,17 +14,17 @@ from uuid import uuid4
 from aiohttp import web
 
 from worker.embedded.scripted_llm.answer import Play, compose
-from worker.embedded.scripted_llm.anthropic_api import AnthropicApi
-from worker.embedded.scripted_llm.aws_api import BedrockApi
+from worker.embedded.scripted_llm.anthropic.api import AnthropicApi
+from worker.embedded.scripted_llm.aws.api import BedrockApi
 from worker.embedded.scripted_llm.control import control_routes
 from worker.embedded.scripted_llm.embeddings_api import EmbeddingsApi
 from worker.embedded.scripted_llm.errors import ApiError
-from worker.embedded.scripted_llm.google_api import GENERATE, STREAM, GoogleApi
-from worker.embedded.scripted_llm.openai_api import OpenAIApi
+from worker.embedded.scripted_llm.google.api import GENERATE, STREAM, GoogleApi
+from worker.embedded.scripted_llm.google.vertex_api import PATH as VERTEX_PATH
+from worker.embedded.scripted_llm.google.vertex_api import AccessTokens, InvalidGrant, VertexApi
+from worker.embedded.scripted_llm.openai.api import OpenAIApi
 from worker.embedded.scripted_llm.recorder import RecordedRequest
-from worker.embedded.scripted_llm.responses_api import ResponsesApi
-from worker.embedded.scripted_llm.vertex_api import PATH as VERTEX_PATH
-from worker.embedded.scripted_llm.vertex_api import AccessTokens, InvalidGrant, VertexApi
+from worker.embedded.scripted_llm.responses.api import ResponsesApi
 
 if TYPE_CHECKING:
     from worker.embedded.scripted_llm.api import Api

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from worker.embedded.scripted_llm.errors import ApiError
-from worker.embedded.scripted_llm.openai_api import OpenAIApi
+from worker.embedded.scripted_llm.openai.api import OpenAIApi
 from worker.embedded.scripted_llm.request import ModelRequest, estimated_tokens
 
 if TYPE_CHECKING:

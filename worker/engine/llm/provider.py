@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 _OWN_PROTOCOL: Final = {
     "anthropic": "worker.engine.llm.anthropic",
-    "aws": "worker.engine.llm.aws",
-    "google": "worker.engine.llm.google",
-    "google-vertex": "worker.engine.llm.google_vertex",
-    "openai-responses": "worker.engine.llm.openai_responses",
-    "perplexity": "worker.engine.llm.openai_responses",
+    "aws": "worker.engine.llm.aws.service",
+    "google": "worker.engine.llm.google.service",
+    "google-vertex": "worker.engine.llm.google.vertex",
+    "openai-responses": "worker.engine.llm.openai.responses",
+    "perplexity": "worker.engine.llm.openai.responses",
 }
 """The modules of providers with a protocol of their own; all others speak OpenAI's. Each is loaded when it is first used:
 an SDK costs up to a second and tens of megabytes."""
 
-_OPENAI_PROTOCOL: Final = "worker.engine.llm.openai"
+_OPENAI_PROTOCOL: Final = "worker.engine.llm.openai.service"
 
 MAX_CONNECTIONS: Final = 10_000
 """Connections of one client. Admission of turns is bounded by the worker, not here."""

@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any, Final
 
 from worker.conversation.usage import LLMUsage
-from worker.engine.llm.aws_messages import PROVIDER_ID
+from worker.engine.llm.aws.messages import PROVIDER_ID
 from worker.engine.llm.provider import estimated_tokens
 from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_message
 

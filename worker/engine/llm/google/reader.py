@@ -9,7 +9,7 @@ from google.genai.types import Part
 from pydantic import JsonValue
 
 from worker.conversation.usage import LLMUsage
-from worker.engine.llm.google_messages import PROVIDER_ID
+from worker.engine.llm.google.messages import PROVIDER_ID
 from worker.engine.llm.provider import estimated_tokens
 from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, universal_message
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.embedded.scripted_llm.anthropic_messages import (
+from worker.embedded.scripted_llm.anthropic.messages import (
     check_messages,
     check_text,
     matches_tool_name,
@@ -12,7 +12,7 @@ from worker.embedded.scripted_llm.anthropic_messages import (
 )
 
 if TYPE_CHECKING:
-    from worker.embedded.scripted_llm.anthropic_messages import Turn
+    from worker.embedded.scripted_llm.anthropic.messages import Turn
 
 _MAX_CACHE_BREAKPOINTS = 4
 _MIN_THINKING_TOKENS = 1024

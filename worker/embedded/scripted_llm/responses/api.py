@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from worker.embedded.scripted_llm import responses_wire
-from worker.embedded.scripted_llm.openai_api import OpenAIApi
+from worker.embedded.scripted_llm.openai.api import OpenAIApi
 from worker.embedded.scripted_llm.request import ModelRequest, ToolResult, estimated_tokens
-from worker.embedded.scripted_llm.responses_body import check_body
+from worker.embedded.scripted_llm.responses import wire
+from worker.embedded.scripted_llm.responses.body import check_body
 
 if TYPE_CHECKING:
     from worker.embedded.scripted_llm.answer import Answer
@@ -41,15 +41,15 @@ class ResponsesApi(OpenAIApi):
 
     def reply(self, answer: Answer, request: ModelRequest) -> bytes:
         """Return a reply that is not streamed."""
-        return responses_wire.response_body(answer, request.model)
+        return wire.response_body(answer, request.model)
 
     def stream(self, answer: Answer, request: ModelRequest) -> tuple[list[bytes], bytes]:
         """Return a streamed reply as its chunks and its end."""
-        return responses_wire.response_stream(answer, request.model)
+        return wire.response_stream(answer, request.model)
 
     def error_event(self, error: ApiError) -> bytes:
         """Return an error as an event in mid-stream."""
-        return responses_wire.error_event(error)
+        return wire.error_event(error)
 
 
 def _text(content: str | list[dict[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from zlib import crc32
 
-from worker.embedded.scripted_llm.anthropic_wire import signature
+from worker.embedded.scripted_llm.anthropic.wire import signature
 from worker.embedded.scripted_llm.script import Text, Thinking
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import base64
 import re
 from typing import Any, TypeAlias
 
-from worker.embedded.scripted_llm.anthropic_wire import SIGNATURE_PREFIX, signature
+from worker.embedded.scripted_llm.anthropic.wire import SIGNATURE_PREFIX, signature
 from worker.embedded.scripted_llm.errors import ApiError
 
 Block: TypeAlias = dict[str, Any]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pipecat.services.openai.responses.llm import OpenAIResponsesLLMSettings
 
-from worker.engine.llm.openai_client import ERRORS, open_client
-from worker.engine.llm.openai_responses_messages import PROVIDER_ID, ResponsesAdapter
-from worker.engine.llm.openai_responses_reader import ResponsesReader
+from worker.engine.llm.openai.client import ERRORS, open_client
+from worker.engine.llm.openai.responses_messages import PROVIDER_ID, ResponsesAdapter
+from worker.engine.llm.openai.responses_reader import ResponsesReader
 from worker.engine.llm.provider import TextOnly, check_parameters
 from worker.workflow.llm_providers import LLM_PROVIDERS
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from worker.embedded.scripted_llm import anthropic_wire
-from worker.embedded.scripted_llm.anthropic_body import check_body
+from worker.embedded.scripted_llm.anthropic import wire
+from worker.embedded.scripted_llm.anthropic.body import check_body
 from worker.embedded.scripted_llm.api import Api
 from worker.embedded.scripted_llm.errors import ApiError
 from worker.embedded.scripted_llm.request import ModelRequest, ToolResult, estimated_tokens
@@ -62,19 +62,19 @@ class AnthropicApi(Api):
 
     def reply(self, answer: Answer, request: ModelRequest) -> bytes:
         """Return a reply that is not streamed."""
-        return anthropic_wire.message_body(answer, request.model)
+        return wire.message_body(answer, request.model)
 
     def stream(self, answer: Answer, request: ModelRequest) -> tuple[list[bytes], bytes]:
         """Return a streamed reply as its chunks and its end."""
-        return anthropic_wire.message_stream(answer, request.model)
+        return wire.message_stream(answer, request.model)
 
     def error(self, error: ApiError, request_id: str) -> bytes:
         """Return the body of an error reply."""
-        return anthropic_wire.error_body(error, request_id)
+        return wire.error_body(error, request_id)
 
     def error_event(self, error: ApiError) -> bytes:
         """Return an error as an event in mid-stream."""
-        return anthropic_wire.error_event(error)
+        return wire.error_event(error)
 
 
 def _text(content: str | list[Any]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from worker.embedded.scripted_llm import google_wire
 from worker.embedded.scripted_llm.api import Api
 from worker.embedded.scripted_llm.errors import ApiError
-from worker.embedded.scripted_llm.google_body import check_body
+from worker.embedded.scripted_llm.google import wire
+from worker.embedded.scripted_llm.google.body import check_body
 from worker.embedded.scripted_llm.request import ModelRequest, ToolResult, estimated_tokens
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ class GoogleApi(Api):
                 "or other form of API consumer identity to call this API.",
             )
         if api_key in script.rejected_keys:
-            raise ApiError(
-                400, "API key not valid. Please pass a valid API key.", error_code=google_wire.API_KEY_INVALID
-            )
+            raise ApiError(400, "API key not valid. Please pass a valid API key.", error_code=wire.API_KEY_INVALID)
 
     def check(self, body: object, script: Script) -> None:  # noqa: ARG002 - part of the protocol `Api`
         """Refuse a body the real API refuses."""
@@ -80,19 +78,19 @@ class GoogleApi(Api):
 
     def reply(self, answer: Answer, request: ModelRequest) -> bytes:
         """Return a reply that is not streamed."""
-        return google_wire.response_body(answer, request.model, call_ids=self.call_ids)
+        return wire.response_body(answer, request.model, call_ids=self.call_ids)
 
     def stream(self, answer: Answer, request: ModelRequest) -> tuple[list[bytes], bytes]:
         """Return a streamed reply as its chunks and its end."""
-        return google_wire.response_stream(answer, request.model, call_ids=self.call_ids)
+        return wire.response_stream(answer, request.model, call_ids=self.call_ids)
 
     def error(self, error: ApiError, request_id: str) -> bytes:  # noqa: ARG002 - part of the protocol `Api`
         """Return the body of an error reply."""
-        return google_wire.error_body(error)
+        return wire.error_body(error)
 
     def error_event(self, error: ApiError) -> bytes:
         """Return an error as an event in mid-stream."""
-        return google_wire.event(google_wire.error_body(error))
+        return wire.event(wire.error_body(error))
 
 
 def _result(response: dict[str, Any]) -> str:

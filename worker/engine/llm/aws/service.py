@@ -12,10 +12,10 @@ from botocore.validate import ParamValidator
 from pipecat.services.aws.llm import AWSBedrockLLMService, AWSBedrockLLMSettings
 
 from worker.engine.failures import InvalidModelParameters, LLMNotConfigured
-from worker.engine.llm.aws_client import BedrockClient, BedrockUnreachable, load_api_description, request_shape
-from worker.engine.llm.aws_messages import PROVIDER_ID, BedrockAdapter
-from worker.engine.llm.aws_reader import BedrockReader
-from worker.engine.llm.aws_stream import BedrockError, BedrockStatusError, open_stream
+from worker.engine.llm.aws.client import BedrockClient, BedrockUnreachable, load_api_description, request_shape
+from worker.engine.llm.aws.messages import PROVIDER_ID, BedrockAdapter
+from worker.engine.llm.aws.reader import BedrockReader
+from worker.engine.llm.aws.stream import BedrockError, BedrockStatusError, open_stream
 from worker.engine.llm.errors import SDKErrors
 from worker.engine.llm.provider import TextOnly, check_parameters
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipecat.services.llm_service import LLMService
     from pydantic import JsonValue
 
-    from worker.engine.llm.aws_stream import BedrockStream
+    from worker.engine.llm.aws.stream import BedrockStream
     from worker.engine.llm.calls import LLMCalls
     from worker.engine.request import ResolvedModel
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from worker.embedded.scripted_llm import aws_wire
 from worker.embedded.scripted_llm.api import Api
-from worker.embedded.scripted_llm.aws_body import check_body
+from worker.embedded.scripted_llm.aws import wire
+from worker.embedded.scripted_llm.aws.body import check_body
 from worker.embedded.scripted_llm.errors import ApiError
 from worker.embedded.scripted_llm.request import ModelRequest, ToolResult, estimated_tokens
 
@@ -66,23 +66,23 @@ class BedrockApi(Api):
 
     def reply(self, answer: Answer, request: ModelRequest) -> bytes:  # noqa: ARG002 - part of the protocol `Api`
         """Return a reply that is not streamed."""
-        return aws_wire.message_body(answer)
+        return wire.message_body(answer)
 
     def stream(self, answer: Answer, request: ModelRequest) -> tuple[list[bytes], bytes]:  # noqa: ARG002 - likewise
         """Return a streamed reply as its chunks and its end."""
-        return aws_wire.message_stream(answer)
+        return wire.message_stream(answer)
 
     def error(self, error: ApiError, request_id: str) -> bytes:  # noqa: ARG002 - part of the protocol `Api`
         """Return the body of an error reply."""
-        return aws_wire.error_body(error)
+        return wire.error_body(error)
 
     def error_headers(self, error: ApiError) -> dict[str, str]:
         """Return the header that names the exception."""
-        return {"x-amzn-errortype": aws_wire.exception(error)}
+        return {"x-amzn-errortype": wire.exception(error)}
 
     def error_event(self, error: ApiError) -> bytes:
         """Return an error as an event in mid-stream."""
-        return aws_wire.error_event(error)
+        return wire.error_event(error)
 
 
 def _final_tool_results(messages: list[dict[str, Any]]) -> tuple[ToolResult, ...]:

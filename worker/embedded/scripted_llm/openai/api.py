@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from worker.embedded.scripted_llm import openai_wire
 from worker.embedded.scripted_llm.api import Api
 from worker.embedded.scripted_llm.errors import ApiError
-from worker.embedded.scripted_llm.openai_body import check_body
+from worker.embedded.scripted_llm.openai import wire
+from worker.embedded.scripted_llm.openai.body import check_body
 from worker.embedded.scripted_llm.request import ModelRequest, ToolResult, estimated_tokens
 
 if TYPE_CHECKING:
@@ -58,19 +58,19 @@ class OpenAIApi(Api):
 
     def reply(self, answer: Answer, request: ModelRequest) -> bytes:
         """Return a reply that is not streamed."""
-        return openai_wire.completion_body(answer, request.model)
+        return wire.completion_body(answer, request.model)
 
     def stream(self, answer: Answer, request: ModelRequest) -> tuple[list[bytes], bytes]:
         """Return a streamed reply as its chunks and its end."""
-        return openai_wire.completion_stream(answer, request)
+        return wire.completion_stream(answer, request)
 
     def error(self, error: ApiError, request_id: str) -> bytes:  # noqa: ARG002 - part of the protocol `Api`
         """Return the body of an error reply."""
-        return openai_wire.error_body(error)
+        return wire.error_body(error)
 
     def error_event(self, error: ApiError) -> bytes:
         """Return an error as an event in mid-stream."""
-        return openai_wire.error_event(error)
+        return wire.error_event(error)
 
 
 def _text(message: dict[str, Any]) -> str:

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from worker.engine.failures import InvalidModelParameters, LLMNotConfigured
 from worker.engine.llm.errors import SDKErrors
-from worker.engine.llm.google_client import open_client
-from worker.engine.llm.google_messages import PROVIDER_ID, GoogleAdapter
-from worker.engine.llm.google_reader import GoogleReader
-from worker.engine.llm.google_stream import GoogleError, GoogleStatusError, open_stream
+from worker.engine.llm.google.client import open_client
+from worker.engine.llm.google.messages import PROVIDER_ID, GoogleAdapter
+from worker.engine.llm.google.reader import GoogleReader
+from worker.engine.llm.google.stream import GoogleError, GoogleStatusError, open_stream
 from worker.engine.llm.provider import TextOnly, address, check_parameters
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from worker.engine.llm.calls import LLMCalls, ReplyStream
-    from worker.engine.llm.google_client import GoogleClient
-    from worker.engine.llm.google_stream import GoogleStream
+    from worker.engine.llm.google.client import GoogleClient
+    from worker.engine.llm.google.stream import GoogleStream
     from worker.engine.request import ResolvedModel
 
 _NOT_PARAMETERS: Final = frozenset(

@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from worker.embedded.scripted_llm.errors import ApiError
-from worker.embedded.scripted_llm.google_api import GENERATE, STREAM, GoogleApi
+from worker.embedded.scripted_llm.google.api import GENERATE, STREAM, GoogleApi
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

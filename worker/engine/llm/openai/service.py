@@ -12,7 +12,7 @@ from pipecat.adapters.llm.services.open_ai_adapter import OpenAILLMAdapter
 from pipecat.services.openai.llm import OpenAILLMService
 
 from worker.conversation.usage import LLMUsage
-from worker.engine.llm.openai_client import ERRORS, open_client
+from worker.engine.llm.openai.client import ERRORS, open_client
 from worker.engine.llm.provider import TextOnly, check_model, check_parameters, estimated_tokens
 from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, parse_arguments, universal_message
 from worker.workflow.llm_providers import LLM_PROVIDERS

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from worker.embedded.scripted_llm.openai_wire import error_body
+from worker.embedded.scripted_llm.openai.wire import error_body
 from worker.embedded.scripted_llm.script import Text, Thinking
 
 if TYPE_CHECKING:

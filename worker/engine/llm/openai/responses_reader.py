@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import openai
 
 from worker.conversation.usage import LLMUsage
-from worker.engine.llm.openai_responses_messages import PROVIDER_ID
+from worker.engine.llm.openai.responses_messages import PROVIDER_ID
 from worker.engine.llm.provider import estimated_tokens
 from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_message
 

@@ -9,15 +9,15 @@ from urllib.parse import urlsplit
 from google.oauth2.credentials import Credentials
 
 from worker.engine.failures import LLMNotConfigured
-from worker.engine.llm.google import GoogleProvider, GoogleService
-from worker.engine.llm.google_client import open_client
-from worker.engine.llm.google_messages import VertexAdapter
-from worker.engine.llm.google_sign_in import ServiceAccountAuth
+from worker.engine.llm.google.client import open_client
+from worker.engine.llm.google.messages import VertexAdapter
+from worker.engine.llm.google.service import GoogleProvider, GoogleService
+from worker.engine.llm.google.sign_in import ServiceAccountAuth
 from worker.engine.llm.provider import address
 from worker.workflow.service_account import InvalidServiceAccount, read_service_account
 
 if TYPE_CHECKING:
-    from worker.engine.llm.google_client import GoogleClient
+    from worker.engine.llm.google.client import GoogleClient
     from worker.engine.request import ResolvedModel
 
 _GLOBAL: Final = "global"

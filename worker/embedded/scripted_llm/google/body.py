@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from worker.embedded.scripted_llm.errors import ApiError
-from worker.embedded.scripted_llm.google_wire import SIGNATURE_PREFIX, signature, signed_content
+from worker.embedded.scripted_llm.google.wire import SIGNATURE_PREFIX, signature, signed_content
 
 _ROLES = (None, "user", "model")
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from worker.embedded.scripted_llm.anthropic_wire import SIGNATURE_PREFIX, signature
+from worker.embedded.scripted_llm.anthropic.wire import SIGNATURE_PREFIX, signature
 from worker.embedded.scripted_llm.errors import ApiError
 
 Block: TypeAlias = dict[str, Any]

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from worker.embedded.scripted_llm.errors import ApiError
-from worker.embedded.scripted_llm.responses_wire import encrypted_content
+from worker.embedded.scripted_llm.responses.wire import encrypted_content
 
 _ROLES = ("assistant", "system", "developer", "user")
 _FIELDS = {

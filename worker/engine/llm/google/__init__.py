@@ -1,0 +1,1 @@
+"""Gemini, by its own API and on Vertex AI."""

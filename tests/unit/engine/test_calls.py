@@ -20,9 +20,10 @@ from worker.engine.failures import (
 )
 from worker.engine.llm import clients as clients_module
 from worker.engine.llm.anthropic import AnthropicReader
-from worker.engine.llm.calls import LLMCalls, ReplyStream, SilenceWatch
+from worker.engine.llm.calls import LLMCalls
 from worker.engine.llm.clients import ProviderClients
 from worker.engine.llm.provider import check_parameters, provider
+from worker.engine.llm.reply_stream import ReplyStream, SilenceWatch
 from worker.engine.request import LLMCall, ResolvedModel
 
 if TYPE_CHECKING:

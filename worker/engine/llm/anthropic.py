@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from pipecat.services.llm_service import LLMService
 
     from worker.conversation.history import Message
-    from worker.engine.llm.calls import LLMCalls, ReplyStream
+    from worker.engine.llm.calls import LLMCalls
     from worker.engine.llm.reply import Block, ToolCall
+    from worker.engine.llm.reply_stream import ReplyStream
     from worker.engine.request import ResolvedModel
 
 PROCESSOR: Final = "AnthropicLLMService"

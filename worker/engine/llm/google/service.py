@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from pipecat.services.llm_service import LLMService
     from pydantic import JsonValue
 
-    from worker.engine.llm.calls import LLMCalls, ReplyStream
+    from worker.engine.llm.calls import LLMCalls
     from worker.engine.llm.google.client import GoogleClient
     from worker.engine.llm.google.stream import GoogleStream
+    from worker.engine.llm.reply_stream import ReplyStream
     from worker.engine.request import ResolvedModel
 
 _NOT_PARAMETERS: Final = frozenset(

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pipecat.services.llm_service import LLMService
     from pydantic import JsonValue
 
-    from worker.engine.llm.calls import LLMCalls, ReplyStream
+    from worker.engine.llm.calls import LLMCalls
+    from worker.engine.llm.reply_stream import ReplyStream
     from worker.engine.request import ResolvedModel
 
 _NOT_PARAMETERS: Final = (

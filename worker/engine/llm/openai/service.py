@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import openai
     from pipecat.services.llm_service import LLMService
 
-    from worker.engine.llm.calls import LLMCalls, ReplyStream
+    from worker.engine.llm.calls import LLMCalls
+    from worker.engine.llm.reply_stream import ReplyStream
     from worker.engine.request import ResolvedModel
 
 _WITH_COMPLETION_TOKENS: Final = frozenset({"openai", "azure"})

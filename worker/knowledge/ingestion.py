@@ -20,7 +20,7 @@ from worker.channel.document_envelope import (
 )
 from worker.channel.publisher import ChannelUnavailable
 from worker.errors import TurnWorkerError
-from worker.knowledge.embeddings import EmbeddingsFailed, EmbeddingsUnavailable
+from worker.knowledge.chunk_batches import ChunkBatches
 from worker.knowledge.extraction import Limits, UnreadableDocument
 from worker.knowledge.reader import reading
 from worker.storage.database import DatabaseUnavailable
@@ -28,7 +28,6 @@ from worker.storage.ingestions import (
     ClaimedDocument,
     Ingestion,
     IngestionLost,
-    NewChunk,
     begin_chunks,
     claim_document,
     fail_document,
@@ -36,7 +35,6 @@ from worker.storage.ingestions import (
     give_back_document,
     renew_ingestion,
     retry_document,
-    store_chunks,
 )
 from worker.telemetry import names
 from worker.telemetry.masking import mask_secrets
@@ -53,9 +51,6 @@ if TYPE_CHECKING:
     from worker.storage.documents import DocumentReference
 
 log = structlog.get_logger(__name__)
-
-BATCH_CHUNKS: Final = 64
-"""Chunks that are embedded by one request and stored by one transaction."""
 
 _WRITE_PAUSES_SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0)
 
@@ -209,7 +204,7 @@ class IngestionWorker:
         """Read the document and store its chunks behind those that are stored; what it has to do without, as an error."""
         if claimed.worker_losses >= self._settings.max_worker_losses:
             raise DocumentWorkerLost(claimed.worker_losses)
-        batch = _Batches(self, claimed)
+        batches = ChunkBatches(self._database, self._embedder, claimed, may_try_again=not self._is_last_try(claimed))
         async with reading(claimed.content, claimed.media_type, claimed.charset, self._limits) as document:
             stored = claimed.chunks_done
             if document.total != claimed.chunks_total:  # nobody has read it before, or another release did
@@ -219,10 +214,10 @@ class IngestionWorker:
             ordinal = 0
             async for text in document.chunks:
                 if ordinal >= stored:
-                    await batch.add(ordinal, text)
+                    await batches.add(ordinal, text)
                 ordinal += 1
-            await batch.store()
-        return batch.lacking
+            await batches.store()
+        return batches.lacking
 
     async def _end(
         self, claimed: ClaimedDocument, running: _Running, result: dict[str, JsonValue] | BaseException | None
@@ -262,7 +257,7 @@ class IngestionWorker:
         return Ending.FAILED
 
     async def _retry(self, claimed: ClaimedDocument, error: TurnWorkerError) -> Ending:
-        if self.is_last_try(claimed):
+        if self._is_last_try(claimed):
             return await self._fail(claimed, error)
         described = _described(error)
         ceiling = min(self._settings.retry_max_seconds, self._settings.retry_base_seconds * 2.0**claimed.failures)
@@ -276,19 +271,9 @@ class IngestionWorker:
         await self._write(give_back_document, claimed.ingestion)
         return Ending.GIVEN_BACK
 
-    def is_last_try(self, claimed: ClaimedDocument) -> bool:
+    def _is_last_try(self, claimed: ClaimedDocument) -> bool:
         """Whether another failure uses up what a document may fail."""
         return claimed.failures + 1 >= self._settings.max_provider_failures
-
-    async def store(self, claimed: ClaimedDocument, chunks: list[NewChunk]) -> None:
-        """Store chunks with the progress they are."""
-        async with self._database.transaction() as connection:
-            await store_chunks(connection, claimed.ingestion, language=claimed.language, chunks=chunks)
-
-    @property
-    def embedder(self) -> Embedder | None:
-        """What makes vectors; None for nothing."""
-        return self._embedder
 
     async def _write(self, write: Callable[..., Awaitable[None]], ingestion: Ingestion, **values: object) -> None:
         """Make the write that ends an attempt, again and again while PostgreSQL is away: the fence makes that safe."""
@@ -326,53 +311,6 @@ class IngestionWorker:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-class _Batches:
-    """The chunks of one attempt, gathered to be embedded and stored together.
-
-    Attributes:
-        lacking: Why some of them have no embedding; None when nothing is lacking.
-    """
-
-    def __init__(self, worker: IngestionWorker, claimed: ClaimedDocument) -> None:
-        self._worker = worker
-        self._claimed = claimed
-        self._texts: list[str] = []
-        self._first = 0
-        self.lacking: dict[str, JsonValue] | None = None
-
-    async def add(self, ordinal: int, text: str) -> None:
-        if not self._texts:
-            self._first = ordinal
-        self._texts.append(text)
-        if len(self._texts) == BATCH_CHUNKS:
-            await self.store()
-
-    async def store(self) -> None:
-        texts, self._texts = self._texts, []
-        if not texts:
-            return
-        vectors, model = await self._vectors(texts)
-        chunks = [
-            NewChunk(self._first + number, text, vector, model)
-            for number, (text, vector) in enumerate(zip(texts, vectors, strict=True))
-        ]
-        await self._worker.store(self._claimed, chunks)
-
-    async def _vectors(self, texts: list[str]) -> tuple[list[list[float]] | list[None], str | None]:
-        embedder = self._worker.embedder
-        if embedder is None or self.lacking is not None:
-            return [None] * len(texts), None
-        try:
-            return await embedder.embed(texts), embedder.model
-        except EmbeddingsFailed as error:
-            if isinstance(error, EmbeddingsUnavailable) and not self._worker.is_last_try(self._claimed):
-                raise
-            # A document that is found by its words is worth more than one that is not found.
-            log.warning(names.EMBEDDINGS_FAILED, code=error.code, error=str(error))
-            self.lacking = {"code": error.code, "message": f"{error} The document is searched by its words alone."}
-            return [None] * len(texts), None
 
 
 def _described(error: TurnWorkerError) -> dict[str, JsonValue]:

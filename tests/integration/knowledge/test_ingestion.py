@@ -12,7 +12,7 @@ from tests.pdf import pdf
 from tests.world import World
 from worker.embedded.scripted_llm import Script
 from worker.embedded.scripted_llm.embeddings_api import DIMENSIONS
-from worker.knowledge.ingestion import BATCH_CHUNKS
+from worker.knowledge.chunk_batches import BATCH_CHUNKS
 from worker.storage import documents as storage
 from worker.storage.ingestions import (
     ClaimedDocument,

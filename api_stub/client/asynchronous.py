@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from api_stub.client import calls, flows
+from api_stub.client import calls, flows, resource_calls
 from api_stub.client.errors import ApiUnavailable
 from api_stub.client.flows import Pause
 from api_stub.client.streams import SILENCE_SECONDS, EventStream, TextStream
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from api_stub.client.asynchronous_news import AsyncNews
-    from api_stub.client.calls import Call
+    from api_stub.client.call import Call
     from api_stub.client.flows import Flow
     from api_stub.client.news import Follower
     from api_stub.client.streams import Stream, TextProgress
@@ -76,24 +76,24 @@ class AsyncTurnWorkerClient:
     get_usage = _sends(calls.get_usage)
     get_session_usage = _sends(calls.get_session_usage)
     get_turn_usage = _sends(calls.get_turn_usage)
-    create_tool = _sends(calls.create_tool)
-    put_tool = _sends(calls.put_tool)
-    get_tool = _sends(calls.get_tool)
-    list_tools = _sends(calls.list_tools)
-    delete_tool = _sends(calls.delete_tool)
-    create_credential = _sends(calls.create_credential)
-    put_credential = _sends(calls.put_credential)
-    get_credential = _sends(calls.get_credential)
-    list_credentials = _sends(calls.list_credentials)
-    delete_credential = _sends(calls.delete_credential)
-    create_recording = _sends(calls.create_recording)
-    get_recording = _sends(calls.get_recording)
-    list_recordings = _sends(calls.list_recordings)
-    delete_recording = _sends(calls.delete_recording)
-    upload_document = _sends(calls.upload_document)
-    get_document = _sends(calls.get_document)
-    list_documents = _sends(calls.list_documents)
-    delete_document = _sends(calls.delete_document)
+    create_tool = _sends(resource_calls.create_tool)
+    put_tool = _sends(resource_calls.put_tool)
+    get_tool = _sends(resource_calls.get_tool)
+    list_tools = _sends(resource_calls.list_tools)
+    delete_tool = _sends(resource_calls.delete_tool)
+    create_credential = _sends(resource_calls.create_credential)
+    put_credential = _sends(resource_calls.put_credential)
+    get_credential = _sends(resource_calls.get_credential)
+    list_credentials = _sends(resource_calls.list_credentials)
+    delete_credential = _sends(resource_calls.delete_credential)
+    create_recording = _sends(resource_calls.create_recording)
+    get_recording = _sends(resource_calls.get_recording)
+    list_recordings = _sends(resource_calls.list_recordings)
+    delete_recording = _sends(resource_calls.delete_recording)
+    upload_document = _sends(resource_calls.upload_document)
+    get_document = _sends(resource_calls.get_document)
+    list_documents = _sends(resource_calls.list_documents)
+    delete_document = _sends(resource_calls.delete_document)
 
     async def wait(self, turn_id: UUID | str, *, timeout_seconds: float = 600.0) -> Turn:
         """Wait until a turn is completed, failed or cancelled.

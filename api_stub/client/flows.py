@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
-from api_stub.client import calls
-from api_stub.client.calls import Call, retry_after_seconds
+from api_stub.client import calls, resource_calls
+from api_stub.client.call import Call, retry_after_seconds
 from api_stub.client.errors import ApiUnreachable, DocumentUnfinished, TurnUnfinished
 from api_stub.client.news import Follower
 
@@ -104,7 +104,7 @@ def wait_for_document(document_id: UUID | str, timeout_seconds: float, retries: 
     deadline = time.monotonic() + timeout_seconds
     while True:
         left = max(0.0, deadline - time.monotonic())
-        document = yield from exchange(calls.get_document(document_id, wait_seconds=left), retries)
+        document = yield from exchange(resource_calls.get_document(document_id, wait_seconds=left), retries)
         if document.is_final:
             return document
         if time.monotonic() >= deadline:

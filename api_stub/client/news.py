@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from api_stub.client.calls import Call
+    from api_stub.client.call import Call
     from api_stub.schemas import EventPage
 
 PAGE_SIZE: Final = 100

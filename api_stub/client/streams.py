@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from api_stub.client.calls import problem_of
+from api_stub.client.call import problem_of
 from api_stub.client.errors import ApiUnavailable, ApiUnreachable
 from api_stub.client.flows import backoff
 from api_stub.schemas import Event, TextUpdate

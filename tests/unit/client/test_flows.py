@@ -18,13 +18,14 @@ from api_stub.client import (
     TurnUnfinished,
     calls,
     flows,
+    resource_calls,
 )
 from api_stub.client.flows import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from api_stub.client.calls import Call
+    from api_stub.client.call import Call
     from api_stub.client.flows import Flow
 
 
@@ -145,7 +146,7 @@ def test_waiting_for_no_time_takes_what_is_there() -> None:
 
 
 def test_a_deletion_whose_answer_was_lost_is_done_when_nothing_is_left_to_delete() -> None:
-    call = calls.delete_recording("r")
+    call = resource_calls.delete_recording("r")
     assert drive(flows.exchange(call, retries=4), [httpx.ReadError("cut"), httpx.Response(404)])[0] is None
     with pytest.raises(NotFound):
         drive(flows.exchange(call, retries=4), [httpx.Response(404)])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from worker.storage.documents import DocumentReference
     from worker.storage.enqueue import EnqueuedTurn
     from worker.storage.outbox import RecordedEvent
-    from worker.storage.views import TurnView
+    from worker.storage.turn_views import TurnView
     from worker.workflow.organization_settings import OrganizationSettings
 
 _MAX_KEY_CHARS = 255

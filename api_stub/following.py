@@ -20,7 +20,8 @@ from worker.channel.event_types import STATUS_REPORTED
 from worker.channel.listener import Gap
 from worker.errors import TurnWorkerError
 from worker.storage.documents import get_document
-from worker.storage.views import EventLog, get_turn
+from worker.storage.event_log import EventLog
+from worker.storage.turn_views import get_turn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from worker.channel.envelope import Envelope
     from worker.channel.listener import Listener
     from worker.storage.documents import Document
-    from worker.storage.views import EventView, TurnView
+    from worker.storage.event_log import EventView
+    from worker.storage.turn_views import TurnView
 
 ReadLog = Callable[[int, int], Awaitable[EventLog | None]]
 """Reads the events behind a number, at most so many; None if whose log it was is not there."""

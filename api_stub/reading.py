@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from api_stub.services import Services
     from worker.channel.text_reader import TextEntry, TextListener
-    from worker.storage.views import TurnView
+    from worker.storage.turn_views import TurnView
 
 END: Final = "end"
 """The id of the last event: whoever has it has everything."""

@@ -13,7 +13,7 @@ from api_stub.auth import OrganizationId, OrganizationLimits
 from api_stub.documentation import accepts, answers
 from api_stub.services import Shared
 from worker.storage import cancel as cancellation
-from worker.storage import views
+from worker.storage import session_views, turn_views
 from worker.storage.fork import fork_session as fork
 from worker.storage.limits import check_enqueue
 from worker.storage.retry import retry_ended_turn
@@ -59,7 +59,7 @@ async def cancel_turn(request: Request, services: Shared, organization_id: Organ
             reason=wanted.reason,
             expected_revision=wanted.expected_revision,
         )
-        turn = await views.get_turn(connection, organization_id=organization_id, turn_id=turn_id)
+        turn = await turn_views.get_turn(connection, organization_id=organization_id, turn_id=turn_id)
         return Done(turn, events=events)
 
     return await perform(request, services, organization_id, body, cancel)
@@ -101,7 +101,9 @@ async def retry_turn(
             expected_revision=wanted.expected_revision,
             trace_context=trace_context(request.headers),
         )
-        return accepted(turn, await views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id))
+        return accepted(
+            turn, await turn_views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id)
+        )
 
     return await perform(request, services, organization_id, body, retry)
 
@@ -139,7 +141,7 @@ async def rewind_session(
             turn_id=wanted.turn_id,
             expected_revision=wanted.expected_revision,
         )
-        session = await views.get_session(connection, organization_id=organization_id, session_id=session_id)
+        session = await session_views.get_session(connection, organization_id=organization_id, session_id=session_id)
         return Done(session, events=rewound.events)
 
     return await perform(request, services, organization_id, body, work)
@@ -180,7 +182,7 @@ async def fork_session(
             metadata=wanted.metadata,
             expected_revision=wanted.expected_revision,
         )
-        session = await views.get_session(connection, organization_id=organization_id, session_id=forked_id)
+        session = await session_views.get_session(connection, organization_id=organization_id, session_id=forked_id)
         return Done(session, 201, {"Location": f"/v1/sessions/{forked_id}"})
 
     return await perform(request, services, organization_id, body, work)

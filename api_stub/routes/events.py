@@ -14,7 +14,7 @@ from api_stub.documentation import answers
 from api_stub.following import PAGE_SIZE, ServerSentEvents, follow_log, show_event
 from api_stub.paging import Limit
 from api_stub.services import Shared
-from worker.storage import views
+from worker.storage import event_log
 from worker.storage.cancel import TurnNotFound
 from worker.storage.session_lock import SessionNotFound
 
@@ -58,9 +58,9 @@ async def session_events(
 ) -> Response:
     """Read the events of a session, or follow them until it is over."""
 
-    async def read(after: int, limit: int) -> views.EventLog | None:
+    async def read(after: int, limit: int) -> event_log.EventLog | None:
         async with services.database.statement() as connection:
-            return await views.session_events(
+            return await event_log.session_events(
                 connection, organization_id=organization_id, session_id=session_id, after=after, limit=limit
             )
 
@@ -81,9 +81,9 @@ async def turn_events(
 ) -> Response:
     """Read the events that are about one turn, or follow them until it is over."""
 
-    async def read(after: int, limit: int) -> views.EventLog | None:
+    async def read(after: int, limit: int) -> event_log.EventLog | None:
         async with services.database.statement() as connection:
-            return await views.turn_events(
+            return await event_log.turn_events(
                 connection, organization_id=organization_id, turn_id=turn_id, after=after, limit=limit
             )
 

@@ -14,7 +14,7 @@ from api_stub.documentation import answers
 from api_stub.problems import RETRY_AFTER_SECONDS
 from api_stub.services import Shared
 from worker.errors import TurnWorkerError
-from worker.storage.views import applied_revision
+from worker.storage.schema_revision import applied_revision
 from worker.storage.worker_processes import SEEN_SECONDS, living_workers
 
 if TYPE_CHECKING:

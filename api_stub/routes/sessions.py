@@ -14,8 +14,8 @@ from api_stub.auth import OrganizationId, OrganizationLimits, TraceUrlTemplate
 from api_stub.documentation import accepts, answers
 from api_stub.paging import Cursor, Limit, cursor_of_time, read_time
 from api_stub.services import Shared
+from worker.storage import session_views, turn_views
 from worker.storage import sessions as storage
-from worker.storage import views
 from worker.storage.erasure import erase_session as erase
 from worker.storage.limits import check_enqueue
 from worker.storage.session_lock import SessionNotFound
@@ -65,12 +65,14 @@ async def create_session(
             on_busy=wanted.on_busy,
             merge_window_seconds=wanted.merge_window_seconds,
         )
-        session = await views.get_session(connection, organization_id=organization_id, session_id=created.session_id)
+        session = await session_views.get_session(
+            connection, organization_id=organization_id, session_id=created.session_id
+        )
         turn = created.opening_turn
         return Done(
             {
                 **members(session),
-                "opening_turn": turn and views.enqueued_turn(turn, organization_id=organization_id, opening=True),
+                "opening_turn": turn and turn_views.enqueued_turn(turn, organization_id=organization_id, opening=True),
             },
             201,
             {"Location": f"/v1/sessions/{created.session_id}"},
@@ -97,7 +99,7 @@ async def list_sessions(
     """List the organization's sessions that fit every filter given."""
     after = read_time(cursor)
     async with services.database.statement() as connection:
-        found = await views.list_sessions(
+        found = await session_views.list_sessions(
             connection,
             organization_id=organization_id,
             limit=limit,
@@ -116,7 +118,7 @@ async def get_session(
 ) -> Response:
     """Read a session."""
     async with services.database.statement() as connection:
-        session = await views.get_session(connection, organization_id=organization_id, session_id=session_id)
+        session = await session_views.get_session(connection, organization_id=organization_id, session_id=session_id)
     if session is None:
         raise SessionNotFound(session_id)
     return respond(_shown(session, trace_url_template))
@@ -147,7 +149,7 @@ async def erase_session(services: Shared, organization_id: OrganizationId, sessi
 async def get_transcript(services: Shared, organization_id: OrganizationId, session_id: UUID) -> Response:
     """Read what was said in a session, as a person would read it."""
     async with services.database.statement() as connection:
-        if await views.get_session(connection, organization_id=organization_id, session_id=session_id) is None:
+        if await session_views.get_session(connection, organization_id=organization_id, session_id=session_id) is None:
             raise SessionNotFound(session_id)
         said = await read_transcript(connection, organization_id=organization_id, session_id=session_id)
     return respond({"session_id": session_id, "data": said})
@@ -206,13 +208,13 @@ async def end_session(
             wait=wanted.wait,
             expected_revision=wanted.expected_revision,
         )
-        session = await views.get_session(connection, organization_id=organization_id, session_id=session_id)
+        session = await session_views.get_session(connection, organization_id=organization_id, session_id=session_id)
         return Done(session, 200 if ended.ended else 202, events=ended.events)
 
     return await perform(request, services, organization_id, body, end)
 
 
-def _shown(session: views.SessionView, trace_url_template: str | None) -> views.SessionView:
+def _shown(session: session_views.SessionView, trace_url_template: str | None) -> session_views.SessionView:
     """A session as it is read: what it has learned includes where its trace can be looked at, if there is such a place."""
     url = trace_url(trace_url_template, session.id)
     return session if url is None else replace(session, gathered_context={**session.gathered_context, "trace_url": url})

@@ -14,7 +14,7 @@ from api_stub.following import ServerSentEvents
 from api_stub.reading import END, read_along
 from api_stub.services import Shared
 from worker.channel.text_reader import BEGINNING
-from worker.storage import views
+from worker.storage import turn_views
 from worker.storage.cancel import TurnNotFound
 
 router = APIRouter(prefix="/v1", tags=["turns"])
@@ -48,7 +48,7 @@ async def turn_text(
     text: words may be missing before, never there.
     """
     async with services.database.statement() as connection:
-        turn = await views.get_turn(connection, organization_id=organization_id, turn_id=turn_id)
+        turn = await turn_views.get_turn(connection, organization_id=organization_id, turn_id=turn_id)
     if turn is None:
         raise TurnNotFound(turn_id)
     if last_event_id == END:

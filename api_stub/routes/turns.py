@@ -17,7 +17,7 @@ from api_stub.following import MAX_WAIT_SECONDS, wait_for_turn
 from api_stub.paging import Cursor, Limit, cursor_of_place, read_place
 from api_stub.services import Shared
 from worker.storage import enqueue as storage
-from worker.storage import second_message, views
+from worker.storage import second_message, session_views, turn_views
 from worker.storage.cancel import TurnNotFound
 from worker.storage.limits import check_enqueue
 from worker.storage.schedule import schedule_turn
@@ -74,7 +74,7 @@ async def enqueue_turn(
             priority=wanted.priority,
             trace_context=trace_context(request.headers),
         )
-        view = views.enqueued_turn(
+        view = turn_views.enqueued_turn(
             turn,
             organization_id=organization_id,
             user_messages=wanted.user_messages,
@@ -98,7 +98,9 @@ async def enqueue_turn(
             priority=wanted.priority,
             trace_context=trace_context(request.headers),
         )
-        return accepted(turn, await views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id))
+        return accepted(
+            turn, await turn_views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id)
+        )
 
     async def schedule(connection: AsyncConnection, not_before: datetime) -> Done:
         await check_enqueue(connection, organization_id=organization_id, limits=limits)
@@ -117,7 +119,7 @@ async def enqueue_turn(
             horizon_seconds=services.settings.schedule_horizon_days * 86_400,
             expected_revision=wanted.expected_revision,
         )
-        view = await views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id)
+        view = await turn_views.read_turn(connection, organization_id=organization_id, turn_id=turn.turn_id)
         return Done(view, 202, {"Location": f"/v1/turns/{turn.turn_id}"}, events=turn.events)
 
     if wanted.not_before is not None:
@@ -143,13 +145,15 @@ async def list_turns(
     """List a session's turns."""
     after = read_place(cursor)
     async with services.database.statement() as connection:
-        found = await views.list_turns(
+        found = await turn_views.list_turns(
             connection, organization_id=organization_id, session_id=session_id, limit=limit, after=after
         )
         if found:
             revision = found[-1].revision
         else:
-            session = await views.get_session(connection, organization_id=organization_id, session_id=session_id)
+            session = await session_views.get_session(
+                connection, organization_id=organization_id, session_id=session_id
+            )
             if session is None:
                 raise SessionNotFound(session_id)
             revision = session.revision

@@ -15,7 +15,7 @@ from worker.errors import TurnWorkerError
 from worker.settings import InvalidSettings
 from worker.storage.database import Database
 from worker.storage.migrate import SchemaOutdated, schema_revisions
-from worker.storage.views import applied_revision
+from worker.storage.schema_revision import applied_revision
 from worker.telemetry.masking import mask_secrets
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from worker.engine.final_extraction import extract_finally
 from worker.engine.request import TurnRequest
 from worker.engine.turn import utc_now
 from worker.errors import TurnWorkerError
-from worker.storage import views
+from worker.storage import session_views
 from worker.storage.branch import base_checkpoint, load_branch
 from worker.storage.claim import Attempt
 from worker.storage.completions import (
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
     from worker.storage.completions import ClaimedCompletion
     from worker.storage.database import Database
-    from worker.storage.views import SessionView
+    from worker.storage.session_views import SessionView
     from worker.turns.definitions import KnownDefinition
     from worker.turns.dispatch import Dispatch
     from worker.turns.webhooks import Tried
@@ -236,7 +236,7 @@ class CompletionWorker:
 
     async def _session(self, claimed: ClaimedCompletion) -> SessionView:
         async with self._database.statement() as connection:
-            session = await views.get_session(
+            session = await session_views.get_session(
                 connection, organization_id=claimed.organization_id, session_id=claimed.session_id
             )
         if session is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tests.world import definition
-from worker.storage import views
+from worker.storage import event_log
 from worker.storage.completions import (
     ClaimedCompletion,
     Delivery,
@@ -165,7 +165,7 @@ async def test_a_log_is_finished_only_when_the_work_at_the_end_is_reported_in_it
 
     async def finished() -> bool:
         async with world.database.statement() as connection:
-            log = await views.session_events(
+            log = await event_log.session_events(
                 connection,
                 organization_id=world.organization_id,
                 session_id=session.session_id,

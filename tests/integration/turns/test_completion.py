@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from tests.web_server import web_server
 from tests.world import definition
 from worker.embedded.scripted_llm import Script
-from worker.storage import views
+from worker.storage import session_views
 from worker.storage.completions import SessionReference
 from worker.storage.credentials import create_credential
 from worker.storage.organizations import change_settings
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tests.world import World
     from worker.embedded.scripted_llm import ScriptedLLM
     from worker.settings import Settings
-    from worker.storage.views import SessionView
+    from worker.storage.session_views import SessionView
 
     MakeWorker = Callable[..., AbstractAsyncContextManager[Worker]]
 
@@ -253,7 +253,9 @@ async def test_a_session_that_ended_itself_is_told_of_too(
 
 async def shown(world: World, session_id: UUID) -> SessionView:
     async with world.database.statement() as connection:
-        session = await views.get_session(connection, organization_id=world.organization_id, session_id=session_id)
+        session = await session_views.get_session(
+            connection, organization_id=world.organization_id, session_id=session_id
+        )
     assert session is not None
     return session
 

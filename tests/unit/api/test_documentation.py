@@ -17,7 +17,7 @@ from api_stub import schemas
 from api_stub.app import create_app
 from api_stub.problems import CATALOGUE, MEDIA_TYPE
 from worker.settings import Settings
-from worker.storage import credentials, documents, recordings, tools, transcript, views, workflows
+from worker.storage import credentials, documents, recordings, session_views, tools, transcript, turn_views, workflows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,8 +85,8 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("model", "view"),
     [
-        (schemas.Session, views.SessionView),
-        (schemas.Turn, views.TurnView),
+        (schemas.Session, session_views.SessionView),
+        (schemas.Turn, turn_views.TurnView),
         (schemas.Workflow, workflows.WorkflowWithDefinition),
         (schemas.WorkflowSummary, workflows.Workflow),
         (schemas.Tool, tools.Tool),

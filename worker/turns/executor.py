@@ -32,7 +32,6 @@ from worker.turns.suspects import Suspects
 from worker.turns.usage_ledger import UsageLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
     from uuid import UUID
 
     from worker.channel.text_stream import TextStream, TextStreams
@@ -40,12 +39,8 @@ if TYPE_CHECKING:
     from worker.engine.outcome import TurnOutcome
     from worker.engine.web.client import WebClient
     from worker.settings import Settings
-    from worker.storage.outbox import RecordedEvent
-    from worker.storage.usage import UsageEntry
     from worker.turns.dispatch import Dispatch, TurnReference
     from worker.turns.fault_points import FaultPoint
-
-    _Write = Callable[[Sequence[UsageEntry]], Awaitable[Sequence[RecordedEvent]]]
 
 log = structlog.get_logger(__name__)
 

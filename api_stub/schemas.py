@@ -66,7 +66,9 @@ class Session(_Answer):
     forked_from_session_id: UUID | None = Field(description="The session it was forked from, which may be gone.")
     forked_from_turn_id: UUID | None = Field(description="The turn it was forked from; null for that one's beginning.")
     initial_context: dict[str, Any] = Field(description="The values it was created with, and what was fetched to them.")
-    gathered_context: dict[str, Any] = Field(description="What the conversation has learned so far.")
+    gathered_context: dict[str, Any] = Field(
+        description="What the conversation has learned so far; once it has ended, with its last extraction."
+    )
     current_node_id: str | None = Field(description="The node of the graph the conversation stands on.")
     head_turn_id: UUID | None = Field(description="The last completed turn, from which the next one goes on.")
     revision: int = Field(

@@ -66,6 +66,8 @@ class EmbeddedPostgres(EmbeddedServer):
             "unix_socket_directories": "",
             "max_connections": self._max_connections,
             "log_checkpoints": "off",
+            # Until then, a connection whose maker gave up halfway holds up whoever drops a database.
+            "authentication_timeout": "5s",
         }
         if not self._durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

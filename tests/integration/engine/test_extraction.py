@@ -245,7 +245,7 @@ async def test_a_variable_named_like_something_of_the_engines_does_not_overwrite
         ({"reply": []}, "llm_empty_reply"),
         ({"error": {"status": 400}}, "llm_invalid_request"),
         ({"error": {"status": 529}}, "llm_overloaded"),
-        ({"error": {"status": 429, "retry_after": 60}}, "llm_rate_limited"),
+        ({"error": {"status": 429, "retry_after": 1}}, "llm_rate_limited"),
         ({"reply": '{"day": "Monday"}', "break_after": 1}, "llm_stream_broken"),
         ({"reset": True}, "llm_connection_failed"),
     ],

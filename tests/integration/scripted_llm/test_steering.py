@@ -167,9 +167,9 @@ async def test_a_caller_that_leaves_is_noticed(llm: ScriptedLLM, claude: AsyncAn
 @pytest.mark.timeout(300)
 async def test_many_slow_replies_run_at_once(llm: ScriptedLLM) -> None:
     play(llm, {"reply": "{user} {user}", "chunk_characters": 8, "seconds_per_chunk": 0.2, "hold": "all in"})
-    callers = 1_000
+    callers = 500
     async with anthropic.AsyncAnthropic(
-        api_key="k", base_url=llm.base_url, max_retries=0, http_client=anthropic.DefaultAioHttpClient()
+        api_key="k", base_url=llm.base_url, max_retries=0, timeout=240, http_client=anthropic.DefaultAioHttpClient()
     ) as claude:
         replies = [asyncio.create_task(streamed(claude, f"caller {number}")) for number in range(callers)]
         await llm.wait_for_request(count=callers, timeout_seconds=240)

@@ -61,10 +61,18 @@ lint: $(INSTALLED)  ## Check style, formatting, import arrows and dependencies.
 types: $(INSTALLED)  ## Check types, strictly.
 	$(BIN)/mypy
 
+# Coverage doubles the time a process takes to start, so what whole processes do is measured only when asked for.
 .PHONY: tests
-tests: $(INSTALLED) $(LOCAL_LLM)  ## Run the tests with branch coverage, without lint and types.
+tests: $(INSTALLED) $(LOCAL_LLM)  ## Run the tests, those inside one process with branch coverage, without lint and types.
 	$(BIN)/coverage erase
 	$(BIN)/pytest --cov --cov-report= -n 2 --dist loadgroup --engine-rules tests/unit tests/integration
+	$(BIN)/coverage report
+	$(BIN)/pytest tests/acceptance tests/chaos
+
+.PHONY: coverage
+coverage: $(INSTALLED) $(LOCAL_LLM)  ## Run the tests with branch coverage of every process, which takes longer.
+	$(BIN)/coverage erase
+	$(BIN)/pytest --cov --cov-report= -n 2 --dist loadgroup tests/unit tests/integration
 	$(BIN)/pytest --cov --cov-report= --cov-append tests/acceptance tests/chaos
 	$(BIN)/coverage report
 

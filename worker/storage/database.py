@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InvalidRequestError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -32,6 +32,7 @@ CONNECT_ARGUMENTS: dict[str, Any] = {
     "application_name": "turn-worker",
 }
 _POOL_TIMEOUT_SECONDS = 10.0
+_DEAD_AGAIN = "This connection is closed"
 
 PATIENCE_SECONDS = 30.0
 """How long work on the database may take, at most. It is what the server allows one statement, too."""
@@ -149,6 +150,11 @@ def _translated() -> Iterator[None]:
         if error.connection_invalidated:
             raise unavailable(error) from error
         raise
+    except InvalidRequestError as error:
+        # How the pool says that the connections it made in place of a dead one were dead too.
+        if str(error) != _DEAD_AGAIN:
+            raise
+        raise unavailable(error) from error
 
 
 def _refuse_dead_connection(dbapi_connection: Any, _record: object, _proxy: object) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
 from tests.proxy import CuttingProxy
-from worker.storage.database import Database, DatabaseUnavailable
+from worker.storage.database import Database, DatabaseUnavailable, libpq_url
 
 ONE = text("SELECT 1")
 
@@ -49,3 +50,18 @@ async def test_a_time_limit_of_the_work_itself_is_not_mistaken_for_the_servers(d
     with pytest.raises(TimeoutError):
         async with database.statement(), asyncio.timeout(0):
             await asyncio.Event().wait()
+
+
+async def test_when_all_idle_connections_have_died_the_next_statement_gets_a_new_one(database_url: str) -> None:
+    database = Database(database_url, pool_size=4)
+    async with database.statement() as first, database.statement() as second, database.statement() as third:
+        for connection in (first, second, third):
+            await connection.execute(text("SELECT 1"))
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    async with database.statement() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await database.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -48,6 +49,11 @@ class CuttingProxy:
         """Break every connection there is."""
         for writer in self._open:
             writer.transport.abort()
+
+    def end(self) -> None:
+        """End every connection there is before the event loop goes on."""
+        for writer in self._open:
+            writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

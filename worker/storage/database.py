@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InvalidRequestError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
@@ -17,6 +17,8 @@ from worker.errors import TurnWorkerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from sqlalchemy.pool import ConnectionPoolEntry
 
 # A client that stops in mid-transaction (a paused process, a half-dead host) must not hold a session's lock for long.
 _SERVER_OPTIONS = (
@@ -32,7 +34,7 @@ CONNECT_ARGUMENTS: dict[str, Any] = {
     "application_name": "turn-worker",
 }
 _POOL_TIMEOUT_SECONDS = 10.0
-_DEAD_AGAIN = "This connection is closed"
+_NEW = "new"
 
 PATIENCE_SECONDS = 30.0
 """How long work on the database may take, at most. It is what the server allows one statement, too."""
@@ -75,6 +77,7 @@ class Database:
             connect_args=CONNECT_ARGUMENTS,
             json_serializer=to_json,
         )
+        event.listen(self._engine.sync_engine, "connect", _note_new_connection)
         event.listen(self._engine.sync_engine, "checkout", _refuse_dead_connection)
         self._transactional = self._engine.execution_options(isolation_level="READ COMMITTED")
 
@@ -150,14 +153,16 @@ def _translated() -> Iterator[None]:
         if error.connection_invalidated:
             raise unavailable(error) from error
         raise
-    except InvalidRequestError as error:
-        # How the pool says that the connections it made in place of a dead one were dead too.
-        if str(error) != _DEAD_AGAIN:
-            raise
-        raise unavailable(error) from error
 
 
-def _refuse_dead_connection(dbapi_connection: Any, _record: object, _proxy: object) -> None:
+def _note_new_connection(_dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info[_NEW] = True
+
+
+def _refuse_dead_connection(dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+    # A new one is not judged: the pool tries only twice, and then blames its user and not the server.
+    if record.info.pop(_NEW, False):
+        return
     # An idle connection has nothing to say. If it is readable, the server has said goodbye or is gone; the pool then
     # takes another. This costs a system call where a ping would cost a round trip for every use.
     poll = select.poll()

@@ -6,7 +6,8 @@ import asyncio
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.pool import Pool
 
 from tests.proxy import CuttingProxy
 from worker.storage.database import Database, DatabaseUnavailable, libpq_url
@@ -65,3 +66,22 @@ async def test_when_all_idle_connections_have_died_the_next_statement_gets_a_new
     async with database.statement() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1
     await database.close()
+
+
+async def test_a_server_that_ends_new_connections_too_is_unavailable_and_no_defect(database_url: str) -> None:
+    async with CuttingProxy(database_url) as proxy:
+        database = Database(proxy.url, pool_size=1)
+        assert await ask(database) == 1
+
+        def end_new_connection(*_: object) -> None:
+            proxy.end()
+
+        proxy.end()
+        event.listen(Pool, "connect", end_new_connection)
+        try:
+            with pytest.raises(DatabaseUnavailable):
+                await ask(database)
+        finally:
+            event.remove(Pool, "connect", end_new_connection)
+        assert await ask(database) == 1
+        await database.close()

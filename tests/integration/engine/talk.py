@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -78,6 +78,26 @@ CLINIC: dict[str, Any] = {
 }
 """Reception, booking and goodbye under one persona, with a loop between the first two."""
 
+ROUND_BY_ROUND: tuple[dict[str, Any], ...] = (
+    {"when": {"user_contains": "And then"}, "reply": "That was it."},
+    {"when": {"after_tool_result": "back"}, "reply": "Anything else?"},
+    {
+        "when": {"tool_result_contains": "Monday"},
+        "reply": [{"text": "Or else: "}, {"tool": "look", "input": {"day": "Sunday"}}],
+    },
+    {"when": {"tool_result_contains": "Sunday"}, "reply": [{"text": "No."}, {"tool": "back"}]},
+    {"reply": [{"tool": "look", "input": {"day": "Monday"}}, {"tool": "look", "input": {"day": "Friday"}}]},
+)
+"""A script for booking with a tool `look`: two calls at once, one with text beside it, and then the way back."""
+
+THERE_AND_BACK: tuple[dict[str, Any], ...] = (
+    {"times": 1, "reply": [{"thinking": "Hm."}, {"text": "Sure."}, {"tool": "book"}]},
+    {"times": 1, "reply": "When?"},
+    {"times": 1, "reply": [{"text": "Back."}, {"tool": "back"}]},
+    {"reply": "Here we are."},
+)
+"""A script from the reception to booking and back, one turn each, and a further turn."""
+
 
 def tool(name: str, run: Callable[[Mapping[str, JsonValue]], Awaitable[JsonValue]]) -> Tool:
     """A tool that needs to know nothing but its arguments, and does nothing but answer."""
@@ -86,6 +106,12 @@ def tool(name: str, run: Callable[[Mapping[str, JsonValue]], Awaitable[JsonValue
         return ToolResult(result=await run(invocation.arguments))
 
     return Tool(name=name, description=f"Does {name}.", run=call, properties={"day": {"type": "string"}})
+
+
+def model_of(talk: Talk, **changes: Any) -> ResolvedModel:
+    """The model of a conversation that has one, or one that differs from it."""
+    assert talk.model is not None
+    return replace(talk.model, **changes)
 
 
 class MemoryJournal:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.engine.talk import AWS, tool
+from tests.integration.engine.talk import AWS, ROUND_BY_ROUND, THERE_AND_BACK, model_of, tool
 from tests.web_server import web_server
 from worker.conversation.event import REPLY_STOPPED_EARLY
 from worker.conversation.usage import LLMUsage
@@ -24,16 +24,10 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from tests.integration.engine.talk import Talk
-    from worker.engine.request import ResolvedModel
 
 pytestmark = AWS
 
 CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
-
-
-def model_of(talk: Talk, **changes: Any) -> ResolvedModel:
-    assert talk.model is not None
-    return replace(talk.model, **changes)
 
 
 async def look(arguments: Mapping[str, JsonValue]) -> JsonValue:
@@ -43,16 +37,7 @@ async def look(arguments: Mapping[str, JsonValue]) -> JsonValue:
 async def test_tools_are_called_side_by_side_and_round_by_round_and_a_transition_is_followed(talk: Talk) -> None:
     talk.at("book")
     talk.tools.by_node["book"] = [tool("look", look)]
-    talk.script(
-        {"when": {"user_contains": "And then"}, "reply": "That was it."},
-        {"when": {"after_tool_result": "back"}, "reply": "Anything else?"},
-        {
-            "when": {"tool_result_contains": "Monday"},
-            "reply": [{"text": "Or else: "}, {"tool": "look", "input": {"day": "Sunday"}}],
-        },
-        {"when": {"tool_result_contains": "Sunday"}, "reply": [{"text": "No."}, {"tool": "back"}]},
-        {"reply": [{"tool": "look", "input": {"day": "Monday"}}, {"tool": "look", "input": {"day": "Friday"}}]},
-    )
+    talk.script(*ROUND_BY_ROUND)
 
     outcome = await talk.turn("When?")
     await talk.turn("And then?")
@@ -116,12 +101,7 @@ async def test_thoughts_go_back_with_their_signatures_and_in_their_places(talk: 
 async def test_a_conversation_goes_on_with_another_provider_and_comes_back(talk: Talk) -> None:
     bedrock = model_of(talk)
     talk.at("start")
-    talk.script(
-        {"times": 1, "reply": [{"thinking": "Hm."}, {"text": "Sure."}, {"tool": "book"}]},
-        {"times": 1, "reply": "When?"},
-        {"times": 1, "reply": [{"text": "Back."}, {"tool": "back"}]},
-        {"reply": "Here we are."},
-    )
+    talk.script(*THERE_AND_BACK)
     await talk.turn("A date")
 
     talk.model = replace(bedrock, provider="openai", base_url=f"{talk.llm.base_url}/v1")

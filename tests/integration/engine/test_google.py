@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.engine.talk import GOOGLE, tool
+from tests.integration.engine.talk import GOOGLE, ROUND_BY_ROUND, THERE_AND_BACK, model_of, tool
 from worker.conversation.event import REPLY_STOPPED_EARLY
 from worker.conversation.usage import LLMUsage
 from worker.conversation.user_message import Image, UserMessage
@@ -20,14 +20,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from tests.integration.engine.talk import Talk
-    from worker.engine.request import ResolvedModel
 
 pytestmark = GOOGLE
-
-
-def model_of(talk: Talk, **changes: Any) -> ResolvedModel:
-    assert talk.model is not None
-    return replace(talk.model, **changes)
 
 
 async def look(arguments: Mapping[str, JsonValue]) -> JsonValue:
@@ -37,16 +31,7 @@ async def look(arguments: Mapping[str, JsonValue]) -> JsonValue:
 async def test_tools_are_called_side_by_side_and_round_by_round_and_a_transition_is_followed(talk: Talk) -> None:
     talk.at("book")
     talk.tools.by_node["book"] = [tool("look", look)]
-    talk.script(
-        {"when": {"user_contains": "And then"}, "reply": "That was it."},
-        {"when": {"after_tool_result": "back"}, "reply": "Anything else?"},
-        {
-            "when": {"tool_result_contains": "Monday"},
-            "reply": [{"text": "Or else: "}, {"tool": "look", "input": {"day": "Sunday"}}],
-        },
-        {"when": {"tool_result_contains": "Sunday"}, "reply": [{"text": "No."}, {"tool": "back"}]},
-        {"reply": [{"tool": "look", "input": {"day": "Monday"}}, {"tool": "look", "input": {"day": "Friday"}}]},
-    )
+    talk.script(*ROUND_BY_ROUND)
 
     outcome = await talk.turn("When?")
     await talk.turn("And then?")
@@ -98,12 +83,7 @@ async def test_signatures_of_thoughts_go_back_with_the_parts_they_came_with(talk
 async def test_a_conversation_goes_on_with_another_provider_and_comes_back(talk: Talk) -> None:
     google = model_of(talk)
     talk.at("start")
-    talk.script(
-        {"times": 1, "reply": [{"thinking": "Hm."}, {"text": "Sure."}, {"tool": "book"}]},
-        {"times": 1, "reply": "When?"},
-        {"times": 1, "reply": [{"text": "Back."}, {"tool": "back"}]},
-        {"reply": "Here we are."},
-    )
+    talk.script(*THERE_AND_BACK)
     await talk.turn("A date")
 
     talk.model = replace(google, provider="openai", base_url=f"{talk.llm.base_url}/v1")

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.engine.talk import ANTHROPIC, EVERY_PROTOCOL, OPENAI
+from tests.integration.engine.talk import ANTHROPIC, EVERY_PROTOCOL, OPENAI, THERE_AND_BACK
 from worker.conversation.checkpoint import Checkpoint
 from worker.conversation.event import REPLY_STOPPED_EARLY
 from worker.conversation.usage import LLMUsage
@@ -154,12 +154,7 @@ async def test_a_conversation_goes_on_with_another_provider(talk: Talk) -> None:
     assert talk.model is not None
     anthropic, openai = talk.model, replace(talk.model, provider="openai", base_url=f"{talk.llm.base_url}/v1")
     talk.at("start")
-    talk.script(
-        {"times": 1, "reply": [{"thinking": "Hm."}, {"text": "Sure."}, {"tool": "book"}]},
-        {"times": 1, "reply": "When?"},
-        {"times": 1, "reply": [{"text": "Back."}, {"tool": "back"}]},
-        {"reply": "Here we are."},
-    )
+    talk.script(*THERE_AND_BACK)
     await talk.turn("A date")
 
     talk.model = openai

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pipecat.services.sarvam.llm import SarvamLLMService
 
-from tests.integration.engine.talk import ANTHROPIC, KEY, OPENAI, tool
+from tests.integration.engine.talk import ANTHROPIC, KEY, OPENAI, model_of, tool
 from tests.web_server import web_server
 from worker.conversation.user_message import Image, UserMessage
 from worker.engine.failures import (
@@ -38,11 +38,6 @@ COMPATIBLE = sorted(
 
 async def look(arguments: Mapping[str, JsonValue]) -> JsonValue:
     return {"day": arguments["day"], "times": ["10:00"]}
-
-
-def model_of(talk: Talk) -> ResolvedModel:
-    assert talk.model is not None
-    return talk.model
 
 
 def a_model_of(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.engine.talk import RESPONSES, tool
+from tests.integration.engine.talk import RESPONSES, THERE_AND_BACK, model_of, tool
 from tests.web_server import web_server
 from worker.conversation.event import REPLY_STOPPED_EARLY
 from worker.conversation.usage import LLMUsage
@@ -21,14 +21,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from tests.integration.engine.talk import Talk
-    from worker.engine.request import ResolvedModel
 
 pytestmark = RESPONSES
-
-
-def model_of(talk: Talk, **changes: Any) -> ResolvedModel:
-    assert talk.model is not None
-    return replace(talk.model, **changes)
 
 
 async def look(arguments: Mapping[str, JsonValue]) -> JsonValue:
@@ -87,12 +81,7 @@ async def test_thoughts_go_back_before_what_they_led_to_and_the_model_is_asked_f
 async def test_a_conversation_goes_on_with_another_provider_and_comes_back(talk: Talk) -> None:
     responses = model_of(talk)
     talk.at("start")
-    talk.script(
-        {"times": 1, "reply": [{"thinking": "Hm."}, {"text": "Sure."}, {"tool": "book"}]},
-        {"times": 1, "reply": "When?"},
-        {"times": 1, "reply": [{"text": "Back."}, {"tool": "back"}]},
-        {"reply": "Here we are."},
-    )
+    talk.script(*THERE_AND_BACK)
     await talk.turn("A date")
     talk.model = replace(responses, provider="openai")
     await talk.turn("Back, please")

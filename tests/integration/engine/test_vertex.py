@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from tests.integration.engine.talk import VERTEX, tool
+from tests.integration.engine.talk import VERTEX, model_of, tool
 from tests.service_account import EMAIL, PROJECT, service_account_key
 from tests.web_server import web_server
 from worker.engine import failures
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 GENERATE = (
     f"/v1beta1/projects/{PROJECT}/locations/global/publishers/google/models/claude-sonnet-5:streamGenerateContent"
 )
-
-
-def model_of(talk: Talk, **changes: Any) -> ResolvedModel:
-    assert talk.model is not None
-    return replace(talk.model, **changes)
 
 
 def at_a_server(talk: Talk, server: WebServer, **key: Any) -> ResolvedModel:

@@ -111,6 +111,13 @@ def provider(name: str) -> Provider:
     return create(name)
 
 
+def pipecat_service(name: str) -> type[Any]:
+    """Pipecat's service for a known provider."""
+    module, _, service = LLM_PROVIDERS[name].service.partition(":")
+    found: type[Any] = getattr(import_module(module), service)
+    return found
+
+
 def address(model: ResolvedModel) -> str | None:
     """Root of the API that a model is called at: the one configured, or the provider's own; None when there is neither."""
     known = LLM_PROVIDERS.get(model.provider)

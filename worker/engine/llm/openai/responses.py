@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,8 +12,7 @@ from pipecat.services.openai.responses.llm import OpenAIResponsesLLMSettings
 from worker.engine.llm.openai.client import ERRORS, open_client
 from worker.engine.llm.openai.responses_messages import PROVIDER_ID, ResponsesAdapter
 from worker.engine.llm.openai.responses_reader import ResponsesReader
-from worker.engine.llm.provider import TextOnly, check_parameters
-from worker.workflow.llm_providers import LLM_PROVIDERS
+from worker.engine.llm.provider import TextOnly, check_parameters, pipecat_service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +39,6 @@ _NOT_PARAMETERS: Final = (
 _REASONS: Final = re.compile(r"o\d|gpt-(?:[5-9]|\d\d)(?!.*chat)")
 """Models that reason without being asked to. Others refuse to be asked for what they thought."""
 
-
 _COMMON_SETTINGS: Final = frozenset(field.name for field in fields(OpenAIResponsesLLMSettings))
 
 
@@ -52,8 +49,8 @@ class ResponsesProvider:
     errors = ERRORS
 
     def __init__(self, name: str) -> None:
-        module, _, self.processor = LLM_PROVIDERS[name].service.partition(":")
-        pipecats = getattr(import_module(module), self.processor)
+        pipecats = pipecat_service(name)
+        self.processor = pipecats.__name__
         self._service: type[Any] = type(self.processor, (_OnSharedClient, pipecats), {"__doc__": pipecats.__doc__})
         self._own_settings = {field.name for field in fields(pipecats.Settings)} - _COMMON_SETTINGS
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -13,9 +12,8 @@ from pipecat.services.openai.llm import OpenAILLMService
 
 from worker.conversation.usage import LLMUsage
 from worker.engine.llm.openai.client import ERRORS, open_client
-from worker.engine.llm.provider import TextOnly, check_model, check_parameters, estimated_tokens
+from worker.engine.llm.provider import TextOnly, check_model, check_parameters, estimated_tokens, pipecat_service
 from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, parse_arguments, universal_message
-from worker.workflow.llm_providers import LLM_PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,10 +38,9 @@ class OpenAIProvider:
     errors = ERRORS
 
     def __init__(self, name: str) -> None:
-        module, _, service = LLM_PROVIDERS[name].service.partition(":")
         self._name = name
-        self._service = _service(getattr(import_module(module), service))
-        self.processor = service
+        self._service = _service(pipecat_service(name))
+        self.processor = self._service.__name__
 
     def connect(self, model: ResolvedModel) -> openai.AsyncOpenAI:
         """Create the SDK's client."""

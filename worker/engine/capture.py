@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from worker.conversation.event import TurnEvent
     from worker.engine.failures import TurnFailed
-    from worker.engine.request import LLMCall, UsageLedger
+    from worker.engine.request import LLMCall, ResolvedModel, UsageLedger
 
 _Failure = TypeVar("_Failure", bound="TurnFailed")
 
@@ -120,6 +120,18 @@ class Capture:
         self.tool_state.update(deepcopy(dict(change.tool_state)))
         self.end_reason = self.end_reason or change.end_reason
         self._set_mark()
+
+    def fall_back(self, failure: TurnFailed, fallback: ResolvedModel) -> None:
+        """Note that a model failed and another is asked in its place."""
+        self.events.append(
+            event.model_fallback(
+                self._clock(),
+                code=failure.code,
+                message=str(failure),
+                llm_provider=fallback.provider,
+                llm_model=fallback.model,
+            )
+        )
 
     def close_failed(self, failure: _Failure) -> _Failure:
         """Hand everything over to a failure, closed by its event."""

@@ -6,7 +6,6 @@ import asyncio
 from itertools import count
 from typing import TYPE_CHECKING
 
-from worker.conversation import event
 from worker.engine.capture import Capture
 from worker.engine.extraction import Extraction
 from worker.engine.failures import TurnFailed
@@ -71,15 +70,7 @@ async def extract_finally(
             fallback = request.fallback_after(failure)
             if fallback is None or fallback is model:
                 raise
-            capture.events.append(
-                event.model_fallback(
-                    clock(),
-                    code=failure.code,
-                    message=str(failure),
-                    llm_provider=fallback.provider,
-                    llm_model=fallback.model,
-                )
-            )
+            capture.fall_back(failure, fallback)
             return await ask_of(fallback, question)
 
     extraction = Extraction(

@@ -258,15 +258,7 @@ class _Turn:
             fallback = self.request.fallback_after(failure)
             if fallback is None:
                 raise
-            self.capture.events.append(
-                event.model_fallback(
-                    self.clock(),
-                    code=failure.code,
-                    message=str(failure),
-                    llm_provider=fallback.provider,
-                    llm_model=fallback.model,
-                )
-            )
+            self.capture.fall_back(failure, fallback)
             # What the first model's calls and their tools came to stands; only its last, failed reply is asked for anew.
             self.outstanding.reset()
             await self._converse(fallback, ReplyAggregator.request if self.asked else first)

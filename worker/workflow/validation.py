@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from worker.workflow.definition import WorkflowDefinition
 from worker.workflow.graph_rules import graph_problems
-from worker.workflow.llm_providers import provider_problem
+from worker.workflow.llm_providers import model_problem, provider_problem
 from worker.workflow.model_configuration import check_tenant_configuration
 from worker.workflow.problem import InvalidWorkflow, Place, Problem
 
@@ -190,9 +190,13 @@ def _configuration_problems(definition: WorkflowDefinition, allowed_hosts: Allow
     if overrides is None:
         return
     place = f"{_CONFIGURATIONS}.model_overrides"
-    for field, choice in (("provider", overrides), ("fallback.provider", overrides.fallback)):
-        if choice is not None and choice.provider is not None and (message := provider_problem(choice.provider)):
-            yield Problem("workflow", None, f"{place}.{field}", message)
+    for prefix, choice in (("", overrides), ("fallback.", overrides.fallback)):
+        if choice is None or choice.provider is None:
+            continue
+        if message := provider_problem(choice.provider):
+            yield Problem("workflow", None, f"{place}.{prefix}provider", message)
+        elif choice.model is not None and (message := model_problem(choice.provider, choice.model)):
+            yield Problem("workflow", None, f"{place}.{prefix}model", message)
     for field, message in check_tenant_configuration(overrides, allowed_hosts):
         yield Problem("workflow", None, f"{place}.{field}", message)
 

@@ -329,6 +329,15 @@ def test_a_definition_may_not_refer_to_the_operators_environment(workflow: JSON)
     assert places_of(full) == [("workflow", None, "workflow_configurations.model_overrides.api_key")]
 
 
+def test_a_model_that_the_named_provider_does_not_have_is_reported_with_those_it_has(workflow: JSON) -> None:
+    overrides = {"provider": "sarvam", "model": "gpt-5", "fallback": {"provider": "sarvam", "model": "gpt-4"}}
+    full = {"graph": workflow, "workflow_configurations": {"model_overrides": overrides}}
+    assert [(problem.field, problem.message.partition(" It has ")[0]) for problem in problems_of(full)] == [
+        ("workflow_configurations.model_overrides.model", "The provider 'sarvam' has no model 'gpt-5'."),
+        ("workflow_configurations.model_overrides.fallback.model", "The provider 'sarvam' has no model 'gpt-4'."),
+    ]
+
+
 def test_the_error_says_every_problem_with_its_place(workflow: JSON) -> None:
     node(workflow, "agent")["data"]["prompt"] = ""
     edge(workflow, "e2")["data"]["label"] = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,18 @@ class Accepted:
     cancelled: bool = False
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Something that was done to the system.
+
+    Attributes:
+        at: When it began, in seconds since the epoch.
+    """
+
+    at: float
+    kind: str
+
+
 @dataclass
 class Loss:
     """A worker that was killed or stood still while it ran turns.
@@ -48,18 +62,24 @@ class History:
         followed: By session, the numbers of the events that a subscriber was given who lost its connection again and again.
         losses: When workers were lost, and what they ran.
         postgres_restarts: When PostgreSQL was restarted: leases are judged later then.
-        faults: How many faults of each kind there were.
+        faults: What the adversary did.
+        demands: What clients did that is seldom asked for, how often.
     """
 
     accepted: list[Accepted] = field(default_factory=list)
     followed: dict[UUID, list[int]] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
     postgres_restarts: list[float] = field(default_factory=list)
-    faults: dict[str, int] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    demands: Counter[str] = field(default_factory=Counter)
 
     def note_fault(self, kind: str) -> None:
-        """Count a fault."""
-        self.faults[kind] = self.faults.get(kind, 0) + 1
+        """Write down a fault that begins now."""
+        self.faults.append(Fault(time.time(), kind))
+
+    def counted_faults(self) -> Counter[str]:
+        """How many faults of each kind there were, what clients did among them."""
+        return Counter(fault.kind for fault in self.faults) + self.demands
 
 
 @dataclass(frozen=True)

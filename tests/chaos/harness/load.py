@@ -97,13 +97,13 @@ class Callers:
         if self._random.random() < _REPEATED:
             again = await self._persist(self._client.enqueue, session_id, message, idempotency_key=key)
             accepted.repeated_as.add(again.id)
-            self._history.note_fault("request repeated")
+            self._history.demands["request repeated"] += 1
         return accepted
 
     async def _cancel(self, accepted: Accepted) -> None:
         turn = await self._persist(self._client.cancel_turn, accepted.turn_id)
         accepted.cancelled = turn.status == "cancelled"
-        self._history.note_fault("turn cancelled")
+        self._history.demands["turn cancelled"] += 1
 
     async def _over(self, accepted: Accepted) -> None:
         await self._persist(self._client.wait, accepted.turn_id, timeout_seconds=300)

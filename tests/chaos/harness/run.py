@@ -41,6 +41,27 @@ _CONNECTIONS: Final = 16
 _THREADS: Final = 600
 
 
+_SLOWEST: Final = 3
+"""Of how many recoveries a report tells what came in between."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A turn that was begun again, or was over, after it had lost its worker.
+
+    Attributes:
+        seconds: How long that took.
+        faults: What else was done to the system meanwhile: its kind, and how many seconds after the loss.
+    """
+
+    seconds: float
+    faults: tuple[tuple[float, str], ...]
+
+    def __str__(self) -> str:
+        faults = ", ".join(f"{kind} after {seconds:.1f} s" for seconds, kind in self.faults)
+        return f"{self.seconds:.1f} s: {faults or 'nothing else'}"
+
+
 @dataclass
 class Report:
     """What came of a run.
@@ -49,7 +70,7 @@ class Report:
         turns: How many turns were accepted.
         faults: How many faults of each kind there were.
         violations: Every broken promise.
-        recoveries: Seconds from the loss of a worker until a turn that it ran was begun again or over.
+        recoveries: Every turn that a lost worker ran.
         repeated_calls: Calls of the world outside that were made twice and acted once.
     """
 
@@ -58,7 +79,7 @@ class Report:
     turns: int
     faults: dict[str, int]
     violations: list[str]
-    recoveries: list[float]
+    recoveries: list[Recovery]
     repeated_calls: int
 
     def __str__(self) -> str:
@@ -66,13 +87,16 @@ class Report:
         lines += [f"  {count:5}  {kind}" for kind, count in sorted(self.faults.items())]
         lines += [f"{self.repeated_calls} calls of the world outside came twice and acted once."]
         if len(self.recoveries) > 1:
-            cuts = quantiles(self.recoveries, n=100, method="inclusive")
+            cuts = quantiles((recovery.seconds for recovery in self.recoveries), n=100, method="inclusive")
+            slowest = sorted(self.recoveries, key=lambda recovery: recovery.seconds, reverse=True)[:_SLOWEST]
             lines += [
                 (
                     f"{len(self.recoveries)} turns lost their worker; begun again or over after p50 {cuts[49]:.1f} s, "
-                    f"p99 {cuts[98]:.1f} s, max {max(self.recoveries):.1f} s "
+                    f"p99 {cuts[98]:.1f} s, max {slowest[0].seconds:.1f} s "
                     f"(lease {LEASE_SECONDS:g} s; without those within a lease of a restart of PostgreSQL)."
-                )
+                ),
+                "The slowest, and what else was done meanwhile:",
+                *(f"  {recovery}" for recovery in slowest),
             ]
         lines += [f"{len(self.violations)} violations. Seed {self.seed}."]
         return "\n".join([*lines, *(f"  VIOLATION {violation}" for violation in self.violations[:50])])
@@ -128,7 +152,7 @@ async def run(
                 seed=seed,
                 seconds=time.monotonic() - started,
                 turns=len(history.accepted),
-                faults=dict(history.faults),
+                faults=history.counted_faults(),
                 violations=[*evidence.violations(), *await _left_behind(system, caller)],
                 recoveries=_recoveries(history, record),
                 repeated_calls=effects.repeated,
@@ -202,7 +226,7 @@ async def _left_behind(system: ChaosSystem, caller: Caller) -> list[str]:
     return found
 
 
-def _recoveries(history: History, record: Record) -> list[float]:
+def _recoveries(history: History, record: Record) -> list[Recovery]:
     moments: dict[UUID, list[float]] = {}
     for events in record.events.values():
         for event in events:
@@ -213,8 +237,13 @@ def _recoveries(history: History, record: Record) -> list[float]:
         for turn_id in loss.turn_ids:
             later = [moment for moment in moments.get(turn_id, []) if moment > loss.at]
             if later and not _overlaps_restart(history, loss.at, min(later)):
-                recoveries.append(min(later) - loss.at)
+                recoveries.append(_recovery(history, loss.at, min(later)))
     return recoveries
+
+
+def _recovery(history: History, begin: float, end: float) -> Recovery:
+    meanwhile = tuple((fault.at - begin, fault.kind) for fault in history.faults if begin < fault.at < end)
+    return Recovery(end - begin, meanwhile)
 
 
 def _overlaps_restart(history: History, begin: float, end: float) -> bool:

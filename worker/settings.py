@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     )
     sweep_batch: int = Field(100, ge=1, description="How many turns and how many events one sweep takes at most.")
     ring_again_seconds: Seconds = Field(
-        3.0, description="A turn that a worker was rung for and that nobody claimed is rung for again after this long."
+        2.0, description="A turn that a worker was rung for and that nobody claimed is rung for again after this long."
     )
 
     # Telemetry

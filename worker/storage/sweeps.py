@@ -48,6 +48,16 @@ _TAKE_EXPIRED = text(f"""
     )
     RETURNING organization_id, id
 """)
+# The moment from which on _TAKE_EXPIRED takes a turn, as long as nobody renews its lease.
+_SECONDS_TO_EXPIRY = text("""
+    SELECT CAST(extract(epoch FROM min(greatest(
+        lease_expires_at,
+        pg_postmaster_start_time() + make_interval(secs => :lease_seconds),
+        rung_at + make_interval(secs => :again_seconds)
+    )) - now()) AS double precision)
+    FROM turns
+    WHERE status = 'running'
+""")
 # By the index of pending turns: the second part stops at the first one that nothing stands before.
 _WAITING = text(f"""
     SELECT
@@ -84,6 +94,16 @@ async def take_overdue_turns(
     await connection.execute(_RETURN_TO_BACKLOG, {**limits, "after_seconds": after_seconds})
     expired = await connection.execute(_TAKE_EXPIRED, {**limits, "lease_seconds": lease_seconds})
     return [*((row.organization_id, row.id) for row in expired), *await choose_turns(connection, at_most=batch)]
+
+
+async def seconds_to_expiry(connection: AsyncConnection, *, again_seconds: float, lease_seconds: float) -> float | None:
+    """How long it is until `take_overdue_turns` finds a running turn whose lease has expired; None if no turn runs.
+
+    Where workers are well it never comes to that: they renew their leases long before.
+    """
+    limits = {"again_seconds": again_seconds, "lease_seconds": lease_seconds}
+    seconds: float | None = await connection.scalar(_SECONDS_TO_EXPIRY, limits)
+    return seconds
 
 
 async def purge_idempotency_keys(connection: AsyncConnection, *, older_than_seconds: float) -> int:

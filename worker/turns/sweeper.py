@@ -12,7 +12,7 @@ from worker.errors import TurnWorkerError
 from worker.storage.backlog import forget_rings
 from worker.storage.completions import take_overdue_completions
 from worker.storage.outbox import lock_unpublished, mark_published
-from worker.storage.sweeps import purge_idempotency_keys, take_overdue_turns
+from worker.storage.sweeps import purge_idempotency_keys, seconds_to_expiry, take_overdue_turns
 from worker.storage.worker_processes import forget_silent, keep_alive, sign_off
 from worker.telemetry import names
 from worker.turns.dispatch import Dispatch, TurnReference
@@ -55,19 +55,22 @@ class Sweeper:
         self._purging: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Sweep at the configured interval until `stop` is called."""
+        """Sweep at the configured interval, and when a scheduled turn is due or a lease runs out, until `stop` is called."""
         last_purge = -_PURGE_INTERVAL_SECONDS
         loop = asyncio.get_running_loop()
+        was_well = True
         while not self._stopping.is_set():
             next_due = None
             try:
-                next_due = await self._sessions.sweep()
-                await self.sweep()
+                next_due = _earlier(await self._sessions.sweep(), await self.sweep())
                 if loop.time() - last_purge >= _PURGE_INTERVAL_SECONDS:
                     last_purge = loop.time()
                     self._start_purging()
+                was_well = True
             except TurnWorkerError as error:
                 log.warning(names.SWEEP_FAILED, error=str(error))
+                # A connection that broke is made anew by the next sweep. If that fails too, the server is away.
+                next_due, was_well = (0.0 if was_well else None), False
             except Exception:  # the net stays up, whatever falls into it
                 log.exception(names.SWEEP_FAILED)
             await self._pause(next_due)
@@ -78,8 +81,11 @@ class Sweeper:
         """Let `run` return after the sweep under way."""
         self._stopping.set()
 
-    async def sweep(self) -> None:
+    async def sweep(self) -> float | None:
         """Ring for every overdue turn, as far as there is room, and for ends of sessions; publish overdue events.
+
+        Returns:
+            In how many seconds the next lease of a running turn runs out if nobody renews it; None if no turn runs.
 
         Raises:
             TurnWorkerError: when PostgreSQL, the broker or the channel is not available.
@@ -92,6 +98,7 @@ class Sweeper:
             await self._ring(turns)
         await self._ring_for_overdue_sessions()
         await self._publish_overdue_events()
+        return await self._seconds_to_expiry()
 
     async def _ring(self, turns: Sequence[TurnReference]) -> None:
         if turns:
@@ -157,6 +164,14 @@ class Sweeper:
             )
         return [TurnReference(organization_id, turn_id) for organization_id, turn_id in overdue]
 
+    async def _seconds_to_expiry(self) -> float | None:
+        async with self._database.statement() as connection:
+            return await seconds_to_expiry(
+                connection,
+                again_seconds=self._settings.ring_again_seconds,
+                lease_seconds=self._settings.lease_seconds,
+            )
+
     async def _forget_rings(self, turns: Sequence[TurnReference]) -> None:
         async with self._database.transaction() as connection:
             await forget_rings(connection, [(turn.organization_id, turn.turn_id) for turn in turns])
@@ -182,9 +197,13 @@ class Sweeper:
     async def _pause(self, next_due: float | None) -> None:
         # Spread out, so that many processes do not sweep in step.
         interval = self._settings.sweep_interval_seconds * random.uniform(0.8, 1.2)  # noqa: S311 -- no secret
-        # A scheduled turn that is due before then is not kept waiting.
+        # A turn that is scheduled, or whose worker was lost, is not kept waiting once its time has come.
         pause = interval if next_due is None else min(interval, max(next_due, _SHORTEST_PAUSE_SECONDS))
         try:
             await asyncio.wait_for(self._stopping.wait(), pause)
         except TimeoutError:
             return
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)

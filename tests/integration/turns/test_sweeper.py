@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from tests.integration.turns.conftest import RecordingDoorbell
 from worker.channel.publisher import ChannelUnavailable, Publisher
 from worker.queue.doorbell import BrokerUnavailable, CeleryDoorbell
 from worker.turns.dispatch import Dispatch
 from worker.turns.sweeper import Sweeper
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.integration.turns.conftest import Worker
     from tests.world import World
     from worker.embedded.redis import EmbeddedRedis
     from worker.settings import Settings
+    from worker.turns.dispatch import TurnReference
 
 
 @pytest.fixture
@@ -57,6 +61,38 @@ async def test_a_turn_whose_worker_died_is_rung_and_completed(world: World, work
     assert worker.doorbell.rung == [worker.reference(turn.turn_id)]
 
 
+async def test_a_turn_whose_worker_died_is_rung_as_its_lease_runs_out_and_not_an_interval_later(
+    world: World, worker: Worker, sweeper: Sweeper
+) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    await world.claim(turn.turn_id)
+    await world.execute(
+        "UPDATE turns SET lease_expires_at = now() + interval '1 second' WHERE id = :id", id=turn.turn_id
+    )
+    patient = sweeper._settings.model_copy(update={"lease_seconds": 0.001, "sweep_interval_seconds": 60.0})
+    sweeping = Sweeper(patient, world.database, worker.dispatch)
+    running = asyncio.create_task(sweeping.run())
+    await worker.doorbell.wait_for(worker.reference(turn.turn_id))
+    sweeping.stop()
+    await asyncio.wait_for(running, 10)
+    row = await world.row("turns", turn.turn_id)
+    assert row.lease_expires_at < row.rung_at
+
+
+async def test_a_turn_that_was_rung_for_and_not_claimed_makes_no_sweeper_hurry(
+    world: World, worker: Worker, sweeper: Sweeper
+) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    await world.claim(turn.turn_id)
+    await world.expire_lease(turn.turn_id)
+    await world.execute("UPDATE turns SET rung_at = NULL WHERE id = :id", id=turn.turn_id)
+    settings = sweeper._settings.model_copy(update={"lease_seconds": 0.001, "ring_again_seconds": 30.0})
+    seconds = await Sweeper(settings, world.database, worker.dispatch).sweep()
+    assert worker.doorbell.rung == [worker.reference(turn.turn_id)]
+    assert seconds is not None
+    assert 20 < seconds <= 30
+
+
 async def test_an_event_nobody_published_goes_out_once(world: World, sweeper: Sweeper) -> None:
     await world.session(opening=True)
     await sweeper.sweep()
@@ -90,6 +126,30 @@ async def test_sweeping_goes_on_after_a_sweep_that_failed_and_ends_when_told(
     turn = await world.enqueue((await world.session()).session_id)
     await worker.doorbell.wait_for(worker.reference(turn.turn_id))
     sweeper.stop()
+    await asyncio.wait_for(running, 10)
+
+
+class DoorbellThatFailsOnce(RecordingDoorbell):
+    """A doorbell whose first ring is lost with its connection."""
+
+    failed = False
+
+    async def ring(self, turns: Sequence[TurnReference]) -> None:
+        if not self.failed:
+            self.failed = True
+            raise BrokerUnavailable("connection reset")
+        await super().ring(turns)
+
+
+async def test_a_sweep_that_broke_off_is_made_up_for_at_once(world: World, worker: Worker, sweeper: Sweeper) -> None:
+    doorbell = DoorbellThatFailsOnce()
+    dispatch = Dispatch(world.database, worker.dispatch._publisher, doorbell)
+    patient = sweeper._settings.model_copy(update={"sweep_interval_seconds": 60.0})
+    turn = await world.enqueue((await world.session()).session_id)
+    sweeping = Sweeper(patient, world.database, dispatch)
+    running = asyncio.create_task(sweeping.run())
+    await doorbell.wait_for(worker.reference(turn.turn_id))
+    sweeping.stop()
     await asyncio.wait_for(running, 10)
 
 

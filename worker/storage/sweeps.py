@@ -81,29 +81,39 @@ async def waiting_turns(connection: AsyncConnection) -> tuple[int, float]:
     return row.depth, row.age_seconds
 
 
-async def take_overdue_turns(
-    connection: AsyncConnection, *, after_seconds: float, again_seconds: float, lease_seconds: float, batch: int
+async def take_expired_turns(
+    connection: AsyncConnection, *, again_seconds: float, lease_seconds: float, batch: int
 ) -> list[tuple[UUID, UUID]]:
-    """Turns that could run but do not, as (organization id, turn id), each noted as rung now.
+    """Running turns whose lease has expired, as (organization id, turn id), each noted as rung now.
 
-    These are the running ones whose lease has expired, and of the pending ones as many as there is room for: what waits, what
-    was rung for `again_seconds` ago without being claimed, and what has been at the head of its line for `after_seconds`
-    without anybody noticing. Several sweeps at once take different turns.
+    One that was rung for and not claimed is among them again after `again_seconds`. Several at once take different turns.
     """
-    limits = {"again_seconds": again_seconds, "batch": batch}
-    await connection.execute(_RETURN_TO_BACKLOG, {**limits, "after_seconds": after_seconds})
-    expired = await connection.execute(_TAKE_EXPIRED, {**limits, "lease_seconds": lease_seconds})
-    return [*((row.organization_id, row.id) for row in expired), *await choose_turns(connection, at_most=batch)]
+    limits = {"again_seconds": again_seconds, "lease_seconds": lease_seconds, "batch": batch}
+    rows = await connection.execute(_TAKE_EXPIRED, limits)
+    return [(row.organization_id, row.id) for row in rows]
 
 
 async def seconds_to_expiry(connection: AsyncConnection, *, again_seconds: float, lease_seconds: float) -> float | None:
-    """How long it is until `take_overdue_turns` finds a running turn whose lease has expired; None if no turn runs.
+    """How long it is until `take_expired_turns` finds a turn, as long as nobody renews its lease; None if no turn runs.
 
     Where workers are well it never comes to that: they renew their leases long before.
     """
     limits = {"again_seconds": again_seconds, "lease_seconds": lease_seconds}
     seconds: float | None = await connection.scalar(_SECONDS_TO_EXPIRY, limits)
     return seconds
+
+
+async def take_overdue_turns(
+    connection: AsyncConnection, *, after_seconds: float, again_seconds: float, batch: int
+) -> list[tuple[UUID, UUID]]:
+    """As many pending turns as there is room for, as (organization id, turn id), each noted as rung now.
+
+    These are of what waits, of what was rung for `again_seconds` ago without being claimed, and of what has been at the head
+    of its line for `after_seconds` without anybody noticing. Several sweeps at once take different turns.
+    """
+    limits = {"after_seconds": after_seconds, "again_seconds": again_seconds, "batch": batch}
+    await connection.execute(_RETURN_TO_BACKLOG, limits)
+    return await choose_turns(connection, at_most=batch)
 
 
 async def purge_idempotency_keys(connection: AsyncConnection, *, older_than_seconds: float) -> int:

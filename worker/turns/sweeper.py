@@ -12,7 +12,12 @@ from worker.errors import TurnWorkerError
 from worker.storage.backlog import forget_rings
 from worker.storage.completions import take_overdue_completions
 from worker.storage.outbox import lock_unpublished, mark_published
-from worker.storage.sweeps import purge_idempotency_keys, seconds_to_expiry, take_overdue_turns
+from worker.storage.sweeps import (
+    purge_idempotency_keys,
+    seconds_to_expiry,
+    take_expired_turns,
+    take_overdue_turns,
+)
 from worker.storage.worker_processes import forget_silent, keep_alive, sign_off
 from worker.telemetry import names
 from worker.turns.dispatch import Dispatch, TurnReference
@@ -20,7 +25,8 @@ from worker.turns.retention import erase_expired
 from worker.turns.session_keeper import SessionKeeper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from uuid import UUID
 
     from worker.settings import Settings
     from worker.storage.database import Database
@@ -52,40 +58,45 @@ class Sweeper:
         self._worker_name = worker_name
         self._sessions = SessionKeeper(database, dispatch, batch=settings.sweep_batch)
         self._stopping = asyncio.Event()
-        self._purging: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Sweep at the configured interval, and when a scheduled turn is due or a lease runs out, until `stop` is called."""
-        last_purge = -_PURGE_INTERVAL_SECONDS
-        loop = asyncio.get_running_loop()
-        was_well = True
-        while not self._stopping.is_set():
-            next_due = None
-            try:
-                next_due = _earlier(await self._sessions.sweep(), await self.sweep())
-                if loop.time() - last_purge >= _PURGE_INTERVAL_SECONDS:
-                    last_purge = loop.time()
-                    self._start_purging()
-                was_well = True
-            except TurnWorkerError as error:
-                log.warning(names.SWEEP_FAILED, error=str(error))
-                # A connection that broke is made anew by the next sweep. If that fails too, the server is away.
-                next_due, was_well = (0.0 if was_well else None), False
-            except Exception:  # the net stays up, whatever falls into it
-                log.exception(names.SWEEP_FAILED)
-            await self._pause(next_due)
-        await self._stop_purging()
+        """Look for everything until `stop` is called, each by itself: none waits for another, or fails with it."""
+        # It may take long, the first time that an organization limits what it keeps.
+        purging = asyncio.create_task(self._repeat(self._purge, _PURGE_INTERVAL_SECONDS))
+        looks = (self.recover, self.sweep, self._sessions.sweep)
+        await asyncio.gather(*(self._repeat(look, self._settings.sweep_interval_seconds) for look in looks))
+        purging.cancel()
+        await asyncio.wait({purging})
         await self._sign_off()
 
     def stop(self) -> None:
         """Let `run` return after the sweep under way."""
         self._stopping.set()
 
-    async def sweep(self) -> float | None:
-        """Ring for every overdue turn, as far as there is room, and for ends of sessions; publish overdue events.
+    async def recover(self) -> float | None:
+        """Ring for every turn whose worker was lost.
 
         Returns:
-            In how many seconds the next lease of a running turn runs out if nobody renews it; None if no turn runs.
+            In how many seconds the next lease runs out if nobody renews it; None if no turn runs.
+
+        Raises:
+            TurnWorkerError: when PostgreSQL or the broker is not available.
+        """
+        limits = {
+            "again_seconds": self._settings.ring_again_seconds,
+            "lease_seconds": self._settings.lease_seconds,
+        }
+        is_full = True
+        while is_full:
+            async with self._database.statement() as connection:
+                turns = await take_expired_turns(connection, batch=self._settings.sweep_batch, **limits)
+            is_full = len(turns) >= self._settings.sweep_batch
+            await self._ring(turns)
+        async with self._database.statement() as connection:
+            return await seconds_to_expiry(connection, **limits)
+
+    async def sweep(self) -> None:
+        """Ring for overdue pending turns, as far as there is room, and for ends of sessions; publish overdue events.
 
         Raises:
             TurnWorkerError: when PostgreSQL, the broker or the channel is not available.
@@ -93,39 +104,43 @@ class Sweeper:
         await self._announce()
         is_full = True
         while is_full:
-            turns = await self._take_overdue_turns()
+            async with self._database.transaction() as connection:
+                turns = await take_overdue_turns(
+                    connection,
+                    after_seconds=self._settings.sweep_after_seconds,
+                    again_seconds=self._settings.ring_again_seconds,
+                    batch=self._settings.sweep_batch,
+                )
             is_full = len(turns) >= self._settings.sweep_batch
             await self._ring(turns)
         await self._ring_for_overdue_sessions()
         await self._publish_overdue_events()
-        return await self._seconds_to_expiry()
 
-    async def _ring(self, turns: Sequence[TurnReference]) -> None:
+    async def _repeat(self, look: Callable[[], Awaitable[float | None]], interval_seconds: float) -> None:
+        """Look at the interval, and when a look says that something will be due before."""
+        was_well = True
+        while not self._stopping.is_set():
+            next_due = None
+            try:
+                next_due = await look()
+                was_well = True
+            except TurnWorkerError as error:
+                log.warning(names.SWEEP_FAILED, error=str(error))
+                # A connection that broke is made anew by the next look. If that fails too, the server is away.
+                next_due, was_well = (0.0 if was_well else None), False
+            except Exception:  # the net stays up, whatever falls into it
+                log.exception(names.SWEEP_FAILED)
+            await self._pause(interval_seconds, next_due)
+
+    async def _ring(self, turns: Sequence[tuple[UUID, UUID]]) -> None:
         if turns:
             log.info(names.SWEEP_RANG, count=len(turns))
             try:
-                await self._dispatch.ring(turns)
+                await self._dispatch.ring([TurnReference(*turn) for turn in turns])
             except TurnWorkerError:
-                await self._forget_rings(turns)
+                async with self._database.transaction() as connection:
+                    await forget_rings(connection, turns)
                 raise
-
-    def _start_purging(self) -> None:
-        # It may take long, the first time that an organization limits what it keeps; turns must not wait for it.
-        if self._purging is None or self._purging.done():
-            self._purging = asyncio.get_running_loop().create_task(self._purge_until_done())
-
-    async def _stop_purging(self) -> None:
-        if self._purging is not None:
-            self._purging.cancel()
-            await asyncio.wait({self._purging})
-
-    async def _purge_until_done(self) -> None:
-        try:
-            await self._purge()
-        except TurnWorkerError as error:
-            log.warning(names.SWEEP_FAILED, error=str(error))
-        except Exception:  # as for the sweep itself
-            log.exception(names.SWEEP_FAILED)
 
     async def _ring_for_overdue_sessions(self) -> None:
         async with self._database.transaction() as connection:
@@ -153,29 +168,6 @@ class Sweeper:
         except TurnWorkerError as error:  # it stops counting by itself soon
             log.warning(names.SWEEP_FAILED, error=str(error))
 
-    async def _take_overdue_turns(self) -> list[TurnReference]:
-        async with self._database.transaction() as connection:
-            overdue = await take_overdue_turns(
-                connection,
-                after_seconds=self._settings.sweep_after_seconds,
-                again_seconds=self._settings.ring_again_seconds,
-                lease_seconds=self._settings.lease_seconds,
-                batch=self._settings.sweep_batch,
-            )
-        return [TurnReference(organization_id, turn_id) for organization_id, turn_id in overdue]
-
-    async def _seconds_to_expiry(self) -> float | None:
-        async with self._database.statement() as connection:
-            return await seconds_to_expiry(
-                connection,
-                again_seconds=self._settings.ring_again_seconds,
-                lease_seconds=self._settings.lease_seconds,
-            )
-
-    async def _forget_rings(self, turns: Sequence[TurnReference]) -> None:
-        async with self._database.transaction() as connection:
-            await forget_rings(connection, [(turn.organization_id, turn.turn_id) for turn in turns])
-
     async def _publish_overdue_events(self) -> None:
         async with self._database.transaction() as connection:
             events = await lock_unpublished(
@@ -194,16 +186,12 @@ class Sweeper:
             await forget_silent(connection)
         await erase_expired(self._database)
 
-    async def _pause(self, next_due: float | None) -> None:
+    async def _pause(self, interval_seconds: float, next_due: float | None) -> None:
         # Spread out, so that many processes do not sweep in step.
-        interval = self._settings.sweep_interval_seconds * random.uniform(0.8, 1.2)  # noqa: S311 -- no secret
+        interval = interval_seconds * random.uniform(0.8, 1.2)  # noqa: S311 -- no secret
         # A turn that is scheduled, or whose worker was lost, is not kept waiting once its time has come.
         pause = interval if next_due is None else min(interval, max(next_due, _SHORTEST_PAUSE_SECONDS))
         try:
             await asyncio.wait_for(self._stopping.wait(), pause)
         except TimeoutError:
             return
-
-
-def _earlier(one: float | None, other: float | None) -> float | None:
-    return min((moment for moment in (one, other) if moment is not None), default=None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from worker.storage.outbox import lock_unpublished, mark_published
-from worker.storage.sweeps import purge_idempotency_keys, take_overdue_turns
+from worker.storage.sweeps import purge_idempotency_keys, take_expired_turns, take_overdue_turns
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -15,9 +15,15 @@ if TYPE_CHECKING:
 
 
 async def overdue(world: World, **changes: Any) -> list[UUID]:
-    limits = {"after_seconds": 2.0, "again_seconds": 10.0, "lease_seconds": 0.001, "batch": 100} | changes
+    limits = {"after_seconds": 2.0, "again_seconds": 10.0, "batch": 100} | changes
     async with world.database.transaction() as connection:
         return [turn_id for _, turn_id in await take_overdue_turns(connection, **limits)]
+
+
+async def expired(world: World) -> list[UUID]:
+    async with world.database.statement() as connection:
+        taken = await take_expired_turns(connection, again_seconds=10.0, lease_seconds=0.001, batch=100)
+    return [turn_id for _, turn_id in taken]
 
 
 async def age(world: World) -> None:
@@ -78,9 +84,10 @@ async def test_running_turns_are_taken_once_their_lease_has_expired(world: World
     turn = await world.enqueue(session.session_id)
     await world.claim(turn.turn_id)
     await age(world)
-    assert await overdue(world) == []
+    assert await expired(world) == []
     await world.expire_lease(turn.turn_id)
-    assert await overdue(world) == [turn.turn_id]
+    assert await expired(world) == [turn.turn_id]
+    assert await expired(world) == [], "it was rung for just now"
 
 
 async def test_a_turn_that_waits_for_a_retry_is_taken_only_after_its_pause(world: World) -> None:
@@ -95,7 +102,7 @@ async def test_a_turn_that_waits_for_a_retry_is_taken_only_after_its_pause(world
 async def test_two_sweeps_at_once_take_different_turns(world: World) -> None:
     turns = {(await world.enqueue((await world.session()).session_id)).turn_id for _ in range(4)}
     await age(world)
-    limits = {"after_seconds": 2.0, "again_seconds": 10.0, "lease_seconds": 0.001, "batch": 2}
+    limits = {"after_seconds": 2.0, "again_seconds": 10.0, "batch": 2}
     async with world.database.transaction() as one, world.database.transaction() as other:
         taken = [turn_id for _, turn_id in await take_overdue_turns(one, **limits)]  # type: ignore[arg-type] # mixed
         taken += [turn_id for _, turn_id in await take_overdue_turns(other, **limits)]  # type: ignore[arg-type] # mixed

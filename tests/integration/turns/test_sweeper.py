@@ -57,7 +57,7 @@ async def test_a_turn_whose_worker_died_is_rung_and_completed(world: World, work
     await world.expire_lease(turn.turn_id)
     # Within one lease of the server's own start an expiry proves nothing; this server may be as young as that.
     short = Sweeper(sweeper._settings.model_copy(update={"lease_seconds": 0.001}), world.database, worker.dispatch)
-    await short.sweep()
+    await short.recover()
     assert worker.doorbell.rung == [worker.reference(turn.turn_id)]
 
 
@@ -79,6 +79,21 @@ async def test_a_turn_whose_worker_died_is_rung_as_its_lease_runs_out_and_not_an
     assert row.lease_expires_at < row.rung_at
 
 
+async def test_a_lost_turn_is_rung_for_while_everything_else_of_a_sweep_stands_still(
+    world: World, worker: Worker, sweeper: Sweeper
+) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    await world.claim(turn.turn_id)
+    await world.expire_lease(turn.turn_id)
+    short = Sweeper(sweeper._settings.model_copy(update={"lease_seconds": 0.001}), world.database, worker.dispatch)
+    async with world.database.transaction() as connection:
+        await connection.execute(text("LOCK TABLE sessions, outbox IN ACCESS EXCLUSIVE MODE"))
+        running = asyncio.create_task(short.run())
+        await worker.doorbell.wait_for(worker.reference(turn.turn_id))
+        short.stop()
+    await asyncio.wait_for(running, 20)
+
+
 async def test_a_turn_that_was_rung_for_and_not_claimed_makes_no_sweeper_hurry(
     world: World, worker: Worker, sweeper: Sweeper
 ) -> None:
@@ -87,7 +102,7 @@ async def test_a_turn_that_was_rung_for_and_not_claimed_makes_no_sweeper_hurry(
     await world.expire_lease(turn.turn_id)
     await world.execute("UPDATE turns SET rung_at = NULL WHERE id = :id", id=turn.turn_id)
     settings = sweeper._settings.model_copy(update={"lease_seconds": 0.001, "ring_again_seconds": 30.0})
-    seconds = await Sweeper(settings, world.database, worker.dispatch).sweep()
+    seconds = await Sweeper(settings, world.database, worker.dispatch).recover()
     assert worker.doorbell.rung == [worker.reference(turn.turn_id)]
     assert seconds is not None
     assert 20 < seconds <= 30

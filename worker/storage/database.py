@@ -8,6 +8,7 @@ import select
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy import event, make_url
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -18,6 +19,7 @@ from worker.errors import TurnWorkerError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.pool import ConnectionPoolEntry
 
 # A client that stops in mid-transaction (a paused process, a half-dead host) must not hold a session's lock for long.
@@ -41,7 +43,7 @@ PATIENCE_SECONDS = 30.0
 
 
 class DatabaseUnavailable(TurnWorkerError):
-    """PostgreSQL cannot be reached, refused the login, or went away in the middle of a statement."""
+    """PostgreSQL cannot be reached, refused the login, takes no writes, or went away in the middle of a statement."""
 
     code = "database_unavailable"
     retryable = True
@@ -79,6 +81,7 @@ class Database:
         )
         event.listen(self._engine.sync_engine, "connect", _note_new_connection)
         event.listen(self._engine.sync_engine, "checkout", _refuse_dead_connection)
+        event.listen(self._engine.sync_engine, "handle_error", _give_up_read_only_connection)
         self._transactional = self._engine.execution_options(isolation_level="READ COMMITTED")
 
     @asynccontextmanager
@@ -157,6 +160,13 @@ def _translated() -> Iterator[None]:
 
 def _note_new_connection(_dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
     record.info[_NEW] = True
+
+
+def _give_up_read_only_connection(context: ExceptionContext) -> None:
+    # To psycopg that is a defect of the statement. It is a server that is no primary just now, and a connection kept to it
+    # may lead there for ever.
+    if isinstance(context.original_exception, ReadOnlySqlTransaction):
+        context.is_disconnect = True
 
 
 def _refuse_dead_connection(dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
+from psycopg.errors import ReadOnlySqlTransaction
 
 from worker.storage.database import CONNECT_ARGUMENTS, libpq_url, unavailable
 
@@ -81,6 +82,6 @@ class LeaseConnection:
             if self._connection is None or self._connection.closed:
                 self._connection = psycopg.connect(self._url, autocommit=True, **CONNECT_ARGUMENTS)
             return self._connection.execute(statement, parameters).fetchall()
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, ReadOnlySqlTransaction) as error:
             self.close()
             raise unavailable(error) from error

@@ -100,6 +100,8 @@ class LeaseKeeper:
                 self._look(renew=is_due)
             except TurnWorkerError as error:
                 log.warning(names.LEASE_RENEWAL_FAILED, error=str(error))
+            except Exception:  # without this thread every turn of the process is lost, and every later one
+                log.exception(names.LEASE_RENEWAL_FAILED)
             if is_due:
                 renewed_at = time.monotonic()
 

@@ -6,7 +6,8 @@ import asyncio
 
 import psycopg
 import pytest
-from sqlalchemy import event, text
+from psycopg import sql
+from sqlalchemy import event, make_url, text
 from sqlalchemy.pool import Pool
 
 from tests.proxy import CuttingProxy
@@ -85,3 +86,21 @@ async def test_a_server_that_ends_new_connections_too_is_unavailable_and_no_defe
             event.remove(Pool, "connect", end_new_connection)
         assert await ask(database) == 1
         await database.close()
+
+
+async def test_a_server_that_takes_no_writes_is_unavailable_and_asked_anew_over_another_connection(
+    database_url: str,
+) -> None:
+    database = Database(database_url, pool_size=1)
+    name = sql.Identifier(str(make_url(database_url).database))
+    write = text("CREATE TABLE written ()")
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as operator:
+        operator.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        for connect in (database.statement, database.transaction):
+            with pytest.raises(DatabaseUnavailable, match="read-only"):
+                async with connect() as connection:
+                    await connection.execute(write)
+        operator.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+    async with database.statement() as connection:
+        await connection.execute(write)
+    await database.close()

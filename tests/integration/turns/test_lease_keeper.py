@@ -7,12 +7,17 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
+from sqlalchemy import make_url
 
+from worker.telemetry import names
 from worker.turns.lease import LeaseKeeper, Loss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
+
+    from structlog.typing import EventDict, WrappedLogger
 
     from tests.world import World
 
@@ -27,6 +32,28 @@ def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+class Refused:
+    """A last structlog processor that notes a renewal that failed, so that a test can wait for it."""
+
+    def __init__(self) -> None:
+        self.noted = threading.Event()
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        if event["event"] == names.LEASE_RENEWAL_FAILED:
+            self.noted.set()
+        raise structlog.DropEvent
+
+
+@pytest.fixture
+def refused() -> Iterator[threading.Event]:
+    """Set once a renewal has failed."""
+    before = structlog.get_config()
+    refused = Refused()
+    structlog.configure(processors=[refused], cache_logger_on_first_use=False)
+    yield refused.noted
+    structlog.configure(**before)
 
 
 def keeper_of(database_url: str, loop: asyncio.AbstractEventLoop, stall_seconds: float = 10.0) -> LeaseKeeper:
@@ -118,6 +145,52 @@ async def test_a_loop_that_makes_no_progress_loses_its_leases(
         stuck.set()
         await until_renewed(world, turn.turn_id)
     await asyncio.to_thread(keeper.stop)
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended"),
+    [
+        (
+            "ALTER DATABASE {database} SET default_transaction_read_only = on",
+            "ALTER DATABASE {database} RESET default_transaction_read_only",
+        ),
+        ("ALTER TABLE turns RENAME TO turns_away", "ALTER TABLE turns_away RENAME TO turns"),
+    ],
+    ids=["read only", "defect"],
+)
+async def test_renewals_go_on_once_postgresql_takes_them_again_whatever_it_refused_them_for(
+    world: World,
+    database_url: str,
+    other_loop: asyncio.AbstractEventLoop,
+    refused: threading.Event,
+    broken: str,
+    mended: str,
+) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    claimed = await world.claim(turn.turn_id)
+    name = make_url(database_url).database
+    keeper = keeper_of(database_url, other_loop)
+    keeper.start()
+    try:
+        with keeper.hold(claimed.attempt, lambda _: None):
+            await until_renewed(world, turn.turn_id)
+            await world.execute(broken.format(database=name))
+            await _reconnect_others(world)
+            for _ in ("its connection was ended", "it was refused"):
+                refused.clear()
+                assert await asyncio.to_thread(refused.wait, 10)
+            await world.execute(mended.format(database=name))
+            await _reconnect_others(world)
+            await until_renewed(world, turn.turn_id)
+    finally:
+        await asyncio.to_thread(keeper.stop)
+
+
+async def _reconnect_others(world: World) -> None:
+    await world.rows(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
 
 
 async def _until_quiet(world: World, turn_id: UUID) -> None:

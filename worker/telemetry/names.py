@@ -168,6 +168,9 @@ TEXT_NOT_ERASED: Final = "text.not_erased"
 USAGE_WRITE_FAILED: Final = "usage.write_failed"
 """What LLM calls used could not be written yet; it is kept and written with the next calls' usage."""
 
+USAGE_ENTRY_DROPPED: Final = "usage.entry_dropped"
+"""PostgreSQL does not take what one LLM call used, and never will; the entry is in this line and nowhere else."""
+
 OUTBOX_MARK_FAILED: Final = "outbox.mark_failed"
 """Published events could not be marked as such; a sweep will publish them once more."""
 

@@ -34,7 +34,7 @@ def completion_of(loaded: LoadedTurn, outcome: TurnOutcome) -> Completion:
     delta = context_delta(request.checkpoint.messages, outcome.checkpoint.messages)
     initial_context = dict(outcome.initial_context)
     return Completion(
-        assistant_text=_storable_text(outcome.assistant_text),
+        assistant_text=None if outcome.assistant_text is None else storable_text(outcome.assistant_text),
         assistant_created_at=outcome.assistant_created_at,
         checkpoint=checkpoint,
         messages=delta.messages,
@@ -78,13 +78,11 @@ def reference(attempt: Attempt) -> TurnReference:
     return TurnReference(attempt.organization_id, attempt.turn_id)
 
 
+def storable_text(text: str) -> str:
+    """Text that somebody else wrote, as PostgreSQL can hold it: neither NUL nor half of a surrogate pair."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
 def _end_reason(outcome: TurnOutcome) -> str:
     reasons = [event.payload["reason"] for event in outcome.events if event.type == SESSION_END]
     return str(reasons[-1])
-
-
-def _storable_text(text: str | None) -> str | None:
-    # PostgreSQL's text holds neither NUL nor half of a surrogate pair; a model may write both.
-    if text is None:
-        return None
-    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from worker.errors import TurnWorkerError
 from worker.storage.usage import UsageEntry, record_usage
 from worker.telemetry import names
+from worker.turns.completed_turn import storable_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
+_LARGEST_COUNT: Final = 2**31 - 1
 
 
 class UsageLedger:
@@ -65,19 +68,33 @@ class UsageLedger:
             await self._writing
 
     async def _write(self) -> None:
-        while self._to_write:
-            entries, self._to_write = self._to_write, []
-            try:
-                async with self._database.statement() as connection:
-                    await record_usage(connection, entries)
-            except TurnWorkerError as error:
-                log.warning(names.USAGE_WRITE_FAILED, error=str(error), count=len(entries))
-                if self._draining:
-                    break
-                # The entries' key makes writing one twice harmless.
-                self._to_write += entries
-                await asyncio.sleep(_RETRY_SECONDS)
-        self._writing = None
+        try:
+            while self._to_write:
+                entries, self._to_write = self._to_write, []
+                try:
+                    await self._record(entries)
+                except TurnWorkerError as error:
+                    log.warning(names.USAGE_WRITE_FAILED, error=str(error), count=len(entries))
+                    if self._draining:
+                        break
+                    # The entries' key makes writing one twice harmless.
+                    self._to_write += entries
+                    await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            self._writing = None
+
+    async def _record(self, entries: Sequence[UsageEntry]) -> None:
+        try:
+            async with self._database.statement() as connection:
+                await record_usage(connection, entries)
+        except TurnWorkerError:
+            raise
+        except Exception:  # an entry that cannot be stored may not keep those of all others out of the books
+            if len(entries) == 1:
+                log.exception(names.USAGE_ENTRY_DROPPED, **asdict(entries[0]))
+                return
+            for entry in entries:
+                await self._record([entry])
 
 
 class AttemptUsage:
@@ -95,15 +112,20 @@ class AttemptUsage:
             attempt=self._attempt.attempt,
             call=call.number,
             processor=call.processor,
-            model=call.model,
-            prompt_tokens=call.usage.prompt_tokens,
-            completion_tokens=call.usage.completion_tokens,
-            total_tokens=call.usage.total_tokens,
-            cache_read_input_tokens=call.usage.cache_read_input_tokens,
-            cache_creation_input_tokens=call.usage.cache_creation_input_tokens,
+            model=storable_text(call.model),
+            prompt_tokens=_storable_count(call.usage.prompt_tokens),
+            completion_tokens=_storable_count(call.usage.completion_tokens),
+            total_tokens=_storable_count(call.usage.total_tokens),
+            cache_read_input_tokens=_storable_count(call.usage.cache_read_input_tokens),
+            cache_creation_input_tokens=_storable_count(call.usage.cache_creation_input_tokens),
             purpose=call.purpose,
         )
         if call.turn_goes_on:
             self._ledger.write([entry])
         else:
             self._ledger.keep(entry)
+
+
+def _storable_count(reported: int) -> int:
+    # Whoever runs the server that a tenant named may report anything.
+    return max(0, min(reported, _LARGEST_COUNT))

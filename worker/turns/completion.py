@@ -127,6 +127,8 @@ class CompletionWorker:
         with bound_contextvars(organization_id=str(session.organization_id), session_id=str(session.session_id)):
             task = asyncio.get_running_loop().create_task(self._attempt(claimed))
             self._running.add(task)
+            if self._stopping:  # since the claim was made
+                task.cancel()
             try:
                 return await task
             except asyncio.CancelledError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -32,6 +33,7 @@ from worker.turns.suspects import Suspects
 from worker.turns.usage_ledger import UsageLedger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     from worker.channel.text_stream import TextStream, TextStreams
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from worker.engine.outcome import TurnOutcome
     from worker.engine.web.client import WebClient
     from worker.settings import Settings
+    from worker.storage.claim import Attempt
     from worker.turns.dispatch import Dispatch, TurnReference
     from worker.turns.fault_points import FaultPoint
 
@@ -93,6 +96,11 @@ class _RunningAttempt:
     journal: TurnJournal | None = None
     text: TextStream | None = None
     stopped: _Stop | None = None
+
+    def begin(self, task: asyncio.Task[tuple[LoadedTurn, TurnOutcome]]) -> None:
+        self.task = task
+        if self.stopped is not None:
+            task.cancel()
 
     def stop(self, reason: _Stop) -> None:
         # Once only: to be cancelled again would break off the tidying up after the first time.
@@ -160,6 +168,12 @@ class TurnExecutor:
         claimed = None if self._stopping else await self._claim(turn)
         if claimed is None:
             return Ending.NOT_CLAIMABLE
+        with self._holding(claimed.attempt) as running:
+            return await self._observed(claimed, running, turn, started_ns)
+
+    async def _observed(
+        self, claimed: ClaimedTurn, running: _RunningAttempt, turn: TurnReference, started_ns: int
+    ) -> Ending:
         attempt = claimed.attempt
         traces = await self._traces.of(attempt.organization_id, claimed.organization_settings)
         with (
@@ -180,7 +194,7 @@ class TurnExecutor:
             log.info(names.TURN_CLAIMED)
             self._dispatch.after_commit(claimed.events)
             with self._suspects.watching(claimed.worker_losses) as may_run:
-                ending = await self._run(claimed) if may_run else await self._leave_to_others(claimed)
+                ending = await self._run(claimed, running) if may_run else await self._leave_to_others(claimed)
             observing.ended(ending.name.lower())
             return ending
 
@@ -223,36 +237,47 @@ class TurnExecutor:
             except RunningSlotTaken:  # another claim succeeded, so there is one free slot less, and an end to this
                 continue
 
+    @contextmanager
+    def _holding(self, attempt: Attempt) -> Iterator[_RunningAttempt]:
+        """Keep the lease of an attempt, and let the attempt be stopped, while the block runs."""
+        running = _RunningAttempt(attempt.turn_id)
+        self._running.add(running)
+        if self._stopping:  # since the claim was made
+            running.stop(_Stop.WORKER_STOPPING)
+        try:
+            with self._leases.hold(attempt, running.lose):
+                yield running
+        finally:
+            self._running.discard(running)
+
     async def _leave_to_others(self, claimed: ClaimedTurn) -> Ending:
         try:
             return await self._endings.give_back(claimed)
         except LeaseLost:
             return Ending.LEASE_LOST
 
-    async def _run(self, claimed: ClaimedTurn) -> Ending:
+    async def _run(self, claimed: ClaimedTurn, running: _RunningAttempt) -> Ending:
         claimed_at = time.monotonic()
-        running = _RunningAttempt(claimed.attempt.turn_id)
         if self._texts is not None:
             running.text = self._texts.of(
                 claimed.attempt.organization_id, claimed.attempt.turn_id, claimed.attempt.attempt
             )
         ending = None
-        running.task = asyncio.get_running_loop().create_task(self._load_and_run(claimed, running))
-        self._running.add(running)
+        task = asyncio.get_running_loop().create_task(self._load_and_run(claimed, running))
+        running.begin(task)
         try:
-            with self._leases.hold(claimed.attempt, running.lose):
-                (result,) = await asyncio.gather(running.task, return_exceptions=True)
-                await self._end_journal(running, completed=isinstance(result, tuple))
-                ending = await self._end(claimed, result, running.stopped, time.monotonic() - claimed_at)
-                return ending
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+            await self._end_journal(running, completed=isinstance(result, tuple))
+            ending = await self._end(claimed, result, running.stopped, time.monotonic() - claimed_at)
         except LeaseLost:
             if running.stopped is _Stop.CANCELLED:
                 log.info(names.TURN_CANCELLED)
                 return Ending.CANCELLED
             log.warning(names.TURN_WRITE_REFUSED)
             return Ending.LEASE_LOST
+        else:
+            return ending
         finally:
-            self._running.discard(running)
             if running.journal is not None:
                 running.journal.abandon()
             if running.text is not None:

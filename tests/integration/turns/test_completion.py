@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
+from sqlalchemy import text
 
 from tests.web_server import web_server
 from tests.world import definition
@@ -372,6 +373,22 @@ async def test_a_worker_that_stops_gives_the_work_back_at_once(
     crm.answer("/ended", {})
     async with make_worker() as other:
         assert await other.complete(session_id) == "completed"
+
+
+async def test_work_whose_claim_was_under_way_when_the_worker_stopped_is_given_back_too(
+    world: World, worker: Worker, crm: WebServer
+) -> None:
+    session_id = await ended(world)
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with world.database.transaction() as connection:
+        await connection.execute(text("LOCK TABLE session_completions IN ACCESS EXCLUSIVE MODE"))
+        running = asyncio.create_task(worker.complete(session_id))
+        async with asyncio.timeout(10):
+            while not await world.rows(waiting):
+                pass
+        worker.completion.give_back()
+    assert await asyncio.wait_for(running, 10) == "retrying"
+    assert crm.received == []
 
 
 async def test_the_commit_that_ends_a_session_rings_for_its_end(world: World, worker: Worker, crm: WebServer) -> None:

@@ -6,8 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text as sql
 
 from worker.embedded.scripted_llm import Script
+from worker.storage.organizations import change_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,14 @@ def play(llm: ScriptedLLM, *rules: dict[str, Any]) -> None:
 async def enqueued(world: World, text: str = "Hi.") -> Any:
     session = await world.session()
     return await world.enqueue(session.session_id, text)
+
+
+async def somebody_waits(world: World) -> None:
+    """Return once a connection of this database waits for a lock."""
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(10):
+        while not await world.rows(waiting):
+            pass
 
 
 async def test_a_turn_runs_from_claim_to_commit_with_everything_it_leaves_behind(
@@ -203,6 +213,40 @@ async def test_a_stopping_worker_gives_its_turns_back_and_another_completes_them
         assert await stopping.execute(turn.turn_id) == "not claimable", "a stopping worker takes nothing"
         assert await other.execute(turn.turn_id) == "completed"
     assert (await world.row("turns", turn.turn_id)).assistant_text == "Said by another."
+
+
+async def test_a_turn_whose_claim_was_under_way_when_the_worker_stopped_is_given_back_too(
+    world: World, worker: Worker, llm: ScriptedLLM
+) -> None:
+    turn = await enqueued(world)
+    async with world.database.transaction() as connection:
+        await connection.execute(sql("SELECT 1 FROM sessions WHERE id = :id FOR UPDATE"), {"id": turn.session_id})
+        running = worker.start(turn.turn_id)
+        await somebody_waits(world)
+        worker.executor.give_back()
+    assert await asyncio.wait_for(running, 10) == "given back"
+    row = await world.row("turns", turn.turn_id)
+    assert (row.status, row.attempt, row.worker_losses) == ("pending", 1, 0)
+    assert llm.requests == []
+
+
+async def test_a_lease_is_kept_from_the_claim_on_whatever_the_turn_waits_for_before_it_runs(
+    world: World, worker: Worker
+) -> None:
+    turn = await enqueued(world)
+    async with world.database.transaction() as connection:
+        settings = {"traces.endpoint": "https://traces.example", "traces.headers_secret": "collector"}
+        await change_settings(connection, organization_id=world.organization_id, changes=settings)
+    async with world.database.transaction() as connection:
+        await connection.execute(sql("LOCK TABLE secrets IN ACCESS EXCLUSIVE MODE"))
+        running = worker.start(turn.turn_id)
+        await somebody_waits(world)
+        claimed = await world.row("turns", turn.turn_id)
+        async with asyncio.timeout(10):
+            while (await world.row("turns", turn.turn_id)).lease_expires_at == claimed.lease_expires_at:
+                pass
+        worker.executor.give_back()
+    assert await asyncio.wait_for(running, 10) == "given back"
 
 
 async def test_a_stale_worker_is_stopped_and_writes_nothing_while_another_completes_the_turn(

@@ -67,8 +67,6 @@ MAX_ATTEMPTS: Final = 50
 _DEFECT_PAUSE_SECONDS: Final = 60.0
 # One attempt is shorter than its lease by far, so that no lease has to be renewed.
 _MARGIN_SECONDS: Final = 30.0
-# In the ledger of usage: no attempt at a turn has this number.
-_NO_ATTEMPT: Final = 0
 
 
 class Ending(Enum):
@@ -217,11 +215,13 @@ class CompletionWorker:
             definition=known.definition,
             allowed_hosts=allowed_hosts(claimed.organization_settings),
         )
+        # In the ledger of usage it stands beside the attempts at the turn, which are numbered from 1.
+        attempt = -claimed.attempt
         request = TurnRequest(
             organization_id=claimed.organization_id,
             session_id=claimed.session_id,
             turn_id=session.head_turn_id,
-            attempt=_NO_ATTEMPT,
+            attempt=attempt,
             graph=known.graph,
             checkpoint=base_checkpoint(branch, None),
             initial_context=session.initial_context,
@@ -230,7 +230,7 @@ class CompletionWorker:
             last_attempt=True,
             time_limit_seconds=self._extraction_seconds,
         )
-        used = Attempt(claimed.organization_id, claimed.session_id, session.head_turn_id, _NO_ATTEMPT)
+        used = Attempt(claimed.organization_id, claimed.session_id, session.head_turn_id, attempt)
         try:
             return await extract_finally(request, clients=self._clients, usage_ledger=self._usage.of(used))
         finally:

@@ -278,7 +278,7 @@ async def test_what_the_last_node_wants_to_know_is_extracted_when_a_session_is_e
     assert extracted["variables"] == {"wish": "tea"}
     await worker.completion.drain()
     (used,) = await world.rows("SELECT attempt, completion_tokens FROM usage_entries")
-    assert used.attempt == 0
+    assert used.attempt == -1
     assert used.completion_tokens > 0
 
 
@@ -329,6 +329,24 @@ async def test_an_extraction_that_was_made_is_not_made_again(
     session_id = await ended(world)
     assert [await worker.complete(session_id) for _ in range(2)] == ["retrying", "completed"]
     assert len(llm.requests) == 1
+
+
+async def test_an_extraction_that_had_to_be_made_again_is_in_the_books_twice(
+    world: World, worker: Worker, llm: ScriptedLLM
+) -> None:
+    await draw(world, **WISH)
+    llm.set_script(Script.model_validate({"rules": [{"reply": '{"wish": "tea"}'}]}))
+    session_id = await ended(world)
+    assert await worker.complete(session_id) == "completed"
+    # As if its worker had died between the model's answer and writing it down.
+    await world.execute(
+        "UPDATE session_completions SET status = 'running', ended_at = NULL, gathered_context = NULL,"
+        " lease_expires_at = now() - interval '1 second'"
+    )
+    assert await worker.complete(session_id) == "completed"
+    await worker.completion.drain()
+    used = await world.rows("SELECT attempt, call FROM usage_entries ORDER BY attempt DESC")
+    assert [tuple(entry) for entry in used] == [(-1, 1), (-2, 1)]
 
 
 async def test_a_worker_that_dies_after_telling_costs_a_repetition_under_the_same_key(

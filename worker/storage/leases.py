@@ -10,8 +10,10 @@ from psycopg.errors import ReadOnlySqlTransaction
 from worker.storage.database import CONNECT_ARGUMENTS, libpq_url, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from uuid import UUID
+
+    HeldAttempt = tuple[UUID, int]
 
 # A row that is locked just now is being committed by this very process; it is left to that commit and counts as held.
 # Skipping it also means that renewal never waits for anyone, whatever the other transactions do.
@@ -28,12 +30,12 @@ WITH held AS (
     FROM renewable JOIN held USING (id)
     WHERE turns.id = renewable.id AND turns.attempt = held.attempt AND turns.status = 'running'
 )
-SELECT id FROM held
+SELECT id, attempt FROM held
 """
 
 # By primary key and without a lock, so that it may be asked often.
 _TAKEN = """
-SELECT mine.turn_id, coalesce(turns.status = 'cancelled', false) AS cancelled
+SELECT mine.turn_id, mine.attempt, coalesce(turns.status = 'cancelled', false) AS cancelled
 FROM unnest(%(turn_ids)s::uuid[], %(attempts)s::int[]) AS mine (turn_id, attempt)
 LEFT JOIN turns ON turns.id = mine.turn_id
 WHERE turns.id IS NULL OR turns.attempt <> mine.attempt OR turns.status = 'cancelled'
@@ -47,29 +49,27 @@ class LeaseConnection:
         self._url = libpq_url(database_url)
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
-    def renew(self, held: Mapping[UUID, int], lease_seconds: float) -> set[UUID]:
-        """Extend the leases of these turns (id to attempt) to `lease_seconds` from now.
+    def renew(self, held: Collection[HeldAttempt], lease_seconds: float) -> set[HeldAttempt]:
+        """Extend the leases of these attempts (turn id, number) to `lease_seconds` from now.
 
         Returns:
-            The turns that this process still holds. For every other one, its attempt is over: someone else took the turn
-            or ended it, and nothing this process writes for it will be accepted.
+            Those that still hold their turn. Every other one is over: someone else took the turn or ended it, and nothing this
+            process writes for that attempt will be accepted.
 
         Raises:
             DatabaseUnavailable: when the renewal did not happen; the next call connects again.
         """
-        rows = self._execute(
-            _RENEW, {"turn_ids": list(held), "attempts": list(held.values()), "lease_seconds": lease_seconds}
-        )
-        return {row[0] for row in rows}
+        rows = self._execute(_RENEW, {**_parameters(held), "lease_seconds": lease_seconds})
+        return {(turn_id, attempt) for turn_id, attempt in rows}
 
-    def taken(self, held: Mapping[UUID, int]) -> dict[UUID, bool]:
-        """Those of these turns (id to attempt) that somebody else has ended or taken, each with whether it was cancelled.
+    def taken(self, held: Collection[HeldAttempt]) -> dict[HeldAttempt, bool]:
+        """Those of these attempts whose turn somebody else has ended or taken, each with whether it was cancelled.
 
         Raises:
             DatabaseUnavailable: when PostgreSQL could not be asked; the next call connects again.
         """
-        rows = self._execute(_TAKEN, {"turn_ids": list(held), "attempts": list(held.values())})
-        return dict(rows)
+        rows = self._execute(_TAKEN, _parameters(held))
+        return {(turn_id, attempt): cancelled for turn_id, attempt, cancelled in rows}
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -85,3 +85,7 @@ class LeaseConnection:
         except (psycopg.OperationalError, ReadOnlySqlTransaction) as error:
             self.close()
             raise unavailable(error) from error
+
+
+def _parameters(held: Collection[HeldAttempt]) -> dict[str, Any]:
+    return {"turn_ids": [turn_id for turn_id, _ in held], "attempts": [attempt for _, attempt in held]}

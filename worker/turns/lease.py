@@ -17,9 +17,9 @@ from worker.telemetry import names
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
-    from uuid import UUID
 
     from worker.storage.claim import Attempt
+    from worker.storage.leases import HeldAttempt
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,8 @@ class LeaseKeeper:
         self._renewal_seconds = renewal_seconds
         self._look_seconds = min(look_seconds, renewal_seconds)
         self._stall_seconds = stall_seconds
-        self._held: dict[UUID, tuple[int, Callable[[Loss], None]]] = {}
+        # By attempt: one that was taken over by this very process is to hear of it as well.
+        self._held: dict[HeldAttempt, Callable[[Loss], None]] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._last_progress = time.monotonic()
@@ -76,15 +77,14 @@ class LeaseKeeper:
     @contextmanager
     def hold(self, attempt: Attempt, on_lost: Callable[[Loss], None]) -> Iterator[None]:
         """Renew the lease of this attempt while the block runs; `on_lost` is called on the loop if it turns out lost."""
+        key = (attempt.turn_id, attempt.attempt)
         with self._lock:
-            self._held[attempt.turn_id] = (attempt.attempt, on_lost)
+            self._held[key] = on_lost
         try:
             yield
         finally:
             with self._lock:
-                # A later attempt of this process at the same turn may have taken the place.
-                if self._held.get(attempt.turn_id, (None, None))[0] == attempt.attempt:
-                    del self._held[attempt.turn_id]
+                del self._held[key]
 
     def _keep(self) -> None:
         renewed_at = time.monotonic()
@@ -108,20 +108,18 @@ class LeaseKeeper:
     def _look(self, *, renew: bool) -> None:
         with self._lock:
             held = dict(self._held)
-        attempts = {turn_id: attempt for turn_id, (attempt, _) in held.items()}
-        if renew and attempts:
-            kept = self._connection.renew(attempts, self._lease_seconds)
-            attempts = {turn_id: attempt for turn_id, attempt in attempts.items() if turn_id not in kept}
-        if not attempts:
+        asked = set(held)
+        if renew and asked:
+            asked -= self._connection.renew(asked, self._lease_seconds)
+        if not asked:
             return
-        for turn_id, cancelled in self._connection.taken(attempts).items():
-            attempt, on_lost = held[turn_id]
+        for key, cancelled in self._connection.taken(asked).items():
             with self._lock:
-                lost = self._held.get(turn_id, (None, None))[0] == attempt
+                lost = key in self._held
             if lost:
                 if not cancelled:
-                    log.warning(names.LEASE_LOST, turn_id=str(turn_id), attempt=attempt)
-                self._loop.call_soon_threadsafe(on_lost, Loss.CANCELLED if cancelled else Loss.TAKEN)
+                    log.warning(names.LEASE_LOST, turn_id=str(key[0]), attempt=key[1])
+                self._loop.call_soon_threadsafe(held[key], Loss.CANCELLED if cancelled else Loss.TAKEN)
 
     def _progress(self) -> None:
         self._last_progress = time.monotonic()

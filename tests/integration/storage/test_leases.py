@@ -29,7 +29,7 @@ async def test_a_renewed_lease_runs_from_now(world: World, leases: LeaseConnecti
     turn = await world.enqueue(session.session_id)
     await world.claim(turn.turn_id)
     await world.execute("UPDATE turns SET lease_expires_at = now() + interval '1 s'")
-    assert leases.renew({turn.turn_id: 1}, 10) == {turn.turn_id}
+    assert leases.renew({(turn.turn_id, 1)}, 10) == {(turn.turn_id, 1)}
     rows = await world.rows("SELECT extract(epoch FROM lease_expires_at - now()) AS left FROM turns")
     assert float(rows[0].left) == pytest.approx(10, abs=1)
 
@@ -41,7 +41,7 @@ async def test_a_lease_that_expired_but_was_not_taken_is_renewed_all_the_same(
     turn = await world.enqueue(session.session_id)
     await world.claim(turn.turn_id)
     await world.expire_lease(turn.turn_id)
-    assert leases.renew({turn.turn_id: 1}, 10) == {turn.turn_id}
+    assert leases.renew({(turn.turn_id, 1)}, 10) == {(turn.turn_id, 1)}
 
 
 async def test_turns_that_are_over_or_taken_or_unknown_do_not_come_back(world: World, leases: LeaseConnection) -> None:
@@ -50,7 +50,7 @@ async def test_turns_that_are_over_or_taken_or_unknown_do_not_come_back(world: W
     await world.claim(taken.turn_id)
     await world.expire_lease(taken.turn_id)
     await world.claim(taken.turn_id)
-    assert leases.renew({ended.turn_id: 1, taken.turn_id: 1, uuid4(): 1}, 10) == set()
+    assert leases.renew({(ended.turn_id, 1), (taken.turn_id, 1), (uuid4(), 1)}, 10) == set()
 
 
 async def test_renewal_does_not_wait_for_a_turn_that_is_being_committed_and_still_counts_it_as_held(
@@ -59,10 +59,10 @@ async def test_renewal_does_not_wait_for_a_turn_that_is_being_committed_and_stil
     committing, other = [await world.enqueue((await world.session()).session_id) for _ in range(2)]
     await world.claim(committing.turn_id)
     await world.claim(other.turn_id)
-    held = {committing.turn_id: 1, other.turn_id: 1}
+    held = {(committing.turn_id, 1), (other.turn_id, 1)}
     async with world.database.transaction() as connection:
         await connection.execute(text("SELECT 1 FROM turns WHERE id = :id FOR UPDATE"), {"id": committing.turn_id})
-        assert leases.renew(held, 10) == set(held)
+        assert leases.renew(held, 10) == held
 
 
 async def test_a_lost_connection_is_reported_and_the_next_renewal_connects_again(
@@ -71,11 +71,11 @@ async def test_a_lost_connection_is_reported_and_the_next_renewal_connects_again
     session = await world.session()
     turn = await world.enqueue(session.session_id)
     await world.claim(turn.turn_id)
-    leases.renew({turn.turn_id: 1}, 10)
+    leases.renew({(turn.turn_id, 1)}, 10)
     await world.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND query LIKE '%renewable%' AND pid <> pg_backend_pid()"
     )
     with pytest.raises(DatabaseUnavailable):
-        leases.renew({turn.turn_id: 1}, 10)
-    assert leases.renew({turn.turn_id: 1}, 10) == {turn.turn_id}
+        leases.renew({(turn.turn_id, 1)}, 10)
+    assert leases.renew({(turn.turn_id, 1)}, 10) == {(turn.turn_id, 1)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -106,6 +107,27 @@ async def test_losing_a_lease_calls_back_on_the_loop(
         await world.claim(turn.turn_id)
         loss, thread = await asyncio.wait_for(lost.get(), 10)
         assert (loss, thread != "lease-keeper") == (Loss.TAKEN, True)
+    await asyncio.to_thread(keeper.stop)
+
+
+async def test_an_attempt_hears_that_its_turn_was_taken_by_a_later_one_of_the_same_process(
+    world: World, database_url: str, other_loop: asyncio.AbstractEventLoop
+) -> None:
+    turn = await world.enqueue((await world.session()).session_id)
+    first = await world.claim(turn.turn_id)
+    await world.expire_lease(turn.turn_id)
+    second = await world.claim(turn.turn_id)
+    lost: asyncio.Queue[int] = asyncio.Queue()
+    here = asyncio.get_running_loop()
+    keeper = keeper_of(database_url, other_loop)
+
+    def on_lost(attempt: int, _: Loss) -> None:
+        here.call_soon_threadsafe(lost.put_nowait, attempt)
+
+    with keeper.hold(first.attempt, partial(on_lost, 1)), keeper.hold(second.attempt, partial(on_lost, 2)):
+        keeper.start()
+        assert await asyncio.wait_for(lost.get(), 10) == 1
+        await until_renewed(world, turn.turn_id)
     await asyncio.to_thread(keeper.stop)
 
 

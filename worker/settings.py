@@ -191,8 +191,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=65535,
-        description="The port on which a worker shows its metrics to Prometheus, at TURN_WORKER_HOST; 0 for none. The API "
-        "shows its own at `/metrics`.",
+        description="The port on which a worker shows its metrics to Prometheus, at TURN_WORKER_HOST, one for each process "
+        "of a machine; 0 for none. The API shows its own at `/metrics`.",
     )
     otlp_endpoint: HttpAddress | None = Field(
         None,

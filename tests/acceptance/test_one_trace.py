@@ -90,3 +90,12 @@ async def test_a_worker_shows_its_metrics_to_prometheus_where_the_settings_say(
             page = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
     assert re.search(r'^turn_worker_turns_total\{turn_outcome="completed"\} 1.0$', page, re.MULTILINE)
     assert re.search(r"^gen_ai_client_operation_duration_seconds_count\{.*claude", page, re.MULTILINE)
+
+
+async def test_a_worker_whose_metrics_port_is_taken_ends_and_says_so_and_takes_no_turn(
+    tmp_path: Path, postgres_server: EmbeddedPostgres, database_url: str
+) -> None:
+    with System(tmp_path, postgres_server, database_url) as system, socket.create_server(("127.0.0.1", 0)) as taken:
+        worker = system.start_worker(metrics_port=taken.getsockname()[1])
+        assert await worker.exit_status() == 1
+        assert "needs a TURN_WORKER_METRICS_PORT of its own" in worker.log.tail()

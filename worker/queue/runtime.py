@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 class WorkerRuntime:
     """A worker process's loop with the executor, the lease keeper and the sweeper on it.
 
-    Celery's threads call `execute`; Celery's signals call `start`, `begin_shutdown` and `stop`, in this order.
+    Celery's threads call `execute` between `start` and `stop`; Celery's signals call `begin_shutdown` and `stop`.
     """
 
     def __init__(self, settings: Settings, *, database_url: str, redis_url: str) -> None:

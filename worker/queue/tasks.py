@@ -45,7 +45,6 @@ def worker_app(runtime: WorkerRuntime, broker_url: str) -> Celery:
     # A bootstep's stop() would run before the pool has drained; the signals come at the right moments.
     # Logging is set up already; a receiver, whatever it does, keeps Celery from setting it up once more.
     signals.setup_logging.connect(_calling(lambda: None), weak=False)
-    signals.worker_init.connect(_calling(runtime.start), weak=False)
     signals.worker_shutting_down.connect(_calling(runtime.begin_shutdown), weak=False)
     signals.worker_shutdown.connect(_calling(runtime.stop), weak=False)
     return app
@@ -55,6 +54,9 @@ def run_worker(settings: Settings, *, database_url: str, redis_url: str) -> int:
     """Run a worker process until SIGTERM or SIGINT, and return its exit status.
 
     Turns that run then may finish within the grace period; the rest are given back.
+
+    Raises:
+        MetricsPortUnavailable: when something else listens where Prometheus is to find the metrics.
     """
     # Celery advises against running as root because of pickle, which this program refuses; containers and embedded
     # servers do it all the time.
@@ -71,6 +73,8 @@ def run_worker(settings: Settings, *, database_url: str, redis_url: str) -> int:
         without_mingle=True,
         quiet=True,
     )
+    # Not as Celery's signal: it logs what a receiver raises, and goes on to take messages that it cannot act on.
+    runtime.start()
     worker.start()
     return int(worker.exitcode or 0)
 

@@ -118,11 +118,13 @@ class ReplyAggregator(FrameProcessor):
     async def _take(self, reply: Reply) -> None:
         said, self._text = "".join(self._text).strip(), []
         self._capture.say(await self._stage.shown(said))
-        if reply.early_stop is not None:
-            self._note_early_stop(reply.early_stop)
-        elif not said and not reply.tool_calls:
-            self._outstanding.fail(LLMReplyEmpty("The model replied with nothing. Try again."))
+        stop = reply.early_stop
+        if not said and not reply.tool_calls and (stop is None or not stop.is_an_answer):
+            why = f" ({stop.reason})" if stop is not None else ""
+            self._outstanding.fail(LLMReplyEmpty(f"The model replied with nothing{why}. Try again."))
             return
+        if stop is not None:
+            self._note_early_stop(stop)
         if reply.message is not None:
             self._transcript.add_reply(reply.message)
         if reply.tool_calls:

@@ -174,6 +174,16 @@ async def test_an_empty_reply_is_a_transient_failure(talk: Talk) -> None:
     assert isinstance(failed, TransientFailure)
 
 
+@pytest.mark.parametrize("model", ["anthropic", "google", "aws"], indirect=True)
+async def test_a_reply_that_went_wrong_before_its_first_word_is_an_empty_one_with_its_reason(talk: Talk) -> None:
+    talk.script({"reply": [], "stop_reason": "malformed_tool_use"})
+
+    failed = await failure(talk)
+
+    assert failed.code == "llm_empty_reply"
+    assert "malformed" in str(failed)
+
+
 async def test_a_reply_of_white_space_is_an_empty_one(talk: Talk) -> None:
     talk.script({"reply": " \n"})
 

@@ -194,6 +194,20 @@ async def test_a_refusal_without_a_word_is_an_event_and_no_text(talk: Talk) -> N
 
 
 @EVERY_PROTOCOL
+@pytest.mark.parametrize("reply", [[{"thinking": "Hm."}], [{"thinking": "Hm."}, {"tool": "book"}]])
+async def test_the_conversation_goes_on_after_a_reply_that_was_cut_short_while_thinking(
+    talk: Talk, reply: list[dict[str, Any]]
+) -> None:
+    talk.at("start")
+    talk.script({"times": 1, "reply": reply, "stop_reason": "max_tokens"}, {"reply": "When?"})
+
+    cut_short = await talk.turn("A date")
+
+    assert [event.type for event in cut_short.events] == [REPLY_STOPPED_EARLY]
+    assert (await talk.turn("Well?")).assistant_text == "When?"
+
+
+@EVERY_PROTOCOL
 async def test_a_tool_call_that_was_cut_short_is_not_made(talk: Talk) -> None:
     talk.at("start")
     talk.script({"reply": [{"text": "I will"}, {"tool": "book"}], "stop_reason": "max_tokens"})

@@ -143,7 +143,7 @@ async def test_pictures_for_a_model_that_takes_none_are_refused_for_good_in_one_
 async def test_effort_and_caching_reach_anthropic(talk: Talk) -> None:
     talk.at("start")
     await talk.turn("Hi")
-    talk.model = replace(model_of(talk), effort="low", prompt_caching=False)
+    talk.model = replace(model_of(talk), effort="minimal", prompt_caching=False)
     await talk.turn("Hi again")
 
     plain, changed = (request.body for request in talk.llm.requests)

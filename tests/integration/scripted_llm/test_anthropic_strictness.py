@@ -161,6 +161,10 @@ CONVERSATIONS: dict[str, tuple[Any, str]] = {
         [*HELLO, assistant({"type": "thinking", "thinking": "Hm", "signature": "scriptedXYZ"}, text("Hi")), *HELLO],
         "messages.1.content.0: Invalid `signature` in `thinking` block",
     ),
+    "a message that ends with a thought": (
+        [*HELLO, assistant(text("Hi"), {"type": "thinking", "thinking": "Hm", "signature": "another's"}), *HELLO],
+        "messages.1: The final block in an assistant message cannot be `thinking`.",
+    ),
     "five cache breakpoints": (
         [user(*(text("Hi") | {"cache_control": {"type": "ephemeral"}} for _ in range(5)))],
         "A maximum of 4 blocks with cache_control may be provided. Found 5.",

@@ -23,7 +23,14 @@ from pydantic import (
 from worker.embedded.scripted_llm.errors import InvalidScript
 
 StopReason = Literal[
-    "end_turn", "tool_use", "max_tokens", "stop_sequence", "refusal", "pause_turn", "model_context_window_exceeded"
+    "end_turn",
+    "tool_use",
+    "max_tokens",
+    "stop_sequence",
+    "refusal",
+    "pause_turn",
+    "model_context_window_exceeded",
+    "malformed_tool_use",
 ]
 
 _BLOCK_KINDS = ("text", "tool", "thinking")

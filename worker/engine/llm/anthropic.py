@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 PROCESSOR: Final = "AnthropicLLMService"
 _ORDINARY_STOPS: Final = frozenset({"end_turn", "tool_use", "stop_sequence"})
+_EFFORTS: Final = {"minimal": "low"}
+"""Anthropic's words for efforts that it does not know by ours."""
+
 _SEEN_BY_PIPECAT: Final = frozenset({"thinking", "output_config"})
 """Parameters by which pipecat's service tells whether to send its own default for the model's thinking."""
 
@@ -83,7 +86,7 @@ class AnthropicProvider:
         if model.effort is not None:
             output_config = parameters.get("output_config")
             given = output_config if isinstance(output_config, dict) else {}
-            parameters["output_config"] = {"effort": model.effort, **given}
+            parameters["output_config"] = {"effort": _EFFORTS.get(model.effort, model.effort), **given}
         settings = AnthropicLLMService.Settings(
             model=model.model,
             system_instruction=system_prompt or None,
@@ -176,14 +179,16 @@ class AnthropicReader:
         )
 
     def reply(self) -> Reply:
-        """The message. Calls of a reply that stopped early are cut off, and blank text is refused on the way back."""
+        """The message. Of a reply that stopped early only the text is kept: calls were cut off, and no message may end with a
+        thought on the way back. Blank text is refused there too.
+        """
         stopped_early = self._stop_reason not in _ORDINARY_STOPS
         calls: list[ToolCall] = []
         blocks: list[Block] = []
         for index, block in enumerate(self._blocks):
+            if stopped_early and block["type"] != "text":
+                continue
             if block["type"] == "tool_use":
-                if stopped_early:
-                    continue
                 block["input"] = parse_arguments(self._json.get(index, ""))
                 calls.append(tool_call(block))
                 block["input"] = block["input"] or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from pydantic import JsonValue  # noqa: TC002 -- pydantic reads the annotations where calls come back from a journal
 
@@ -33,6 +33,9 @@ class ToolCall:
     arguments: dict[str, JsonValue] | None
 
 
+_ANSWERS: Final = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
+
+
 @dataclass(frozen=True, slots=True)
 class EarlyStop:
     """Why a reply is shorter than the model would have liked.
@@ -44,6 +47,13 @@ class EarlyStop:
 
     reason: str
     detail: str | None = None
+
+    @property
+    def is_an_answer(self) -> bool:
+        """Whether it says something of the request, so that asking the same again would end the same. Whatever else ends a
+        reply before its first word, such as a tool call that the provider could not read, went wrong on the way.
+        """
+        return self.reason in _ANSWERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ def check_messages(messages: object, *, thinking: bool, allow_prefill: bool) -> 
     if turns[0].role != "user":
         raise refused('messages: first message must use the "user" role')
     _check_tool_pairs(turns)
+    _check_last_blocks(turns)
     if turns[-1].role == "assistant":
         _check_prefill(turns[-1], allowed=allow_prefill)
     if thinking:
@@ -265,6 +266,15 @@ def _check_prefill(turn: Turn, *, allowed: bool) -> None:
     _, last = turn.blocks[-1]
     if last["type"] == "text" and last["text"] != last["text"].rstrip():
         raise refused("messages: final assistant content cannot end with trailing whitespace")
+
+
+def _check_last_blocks(turns: list[Turn]) -> None:
+    for turn in turns:
+        place, last = turn.blocks[-1]
+        if last["type"] in ("thinking", "redacted_thinking"):
+            raise refused(
+                f"messages.{place.message}: The final block in an assistant message cannot be `{last['type']}`."
+            )
 
 
 def _check_thinking_kept(turns: list[Turn]) -> None:

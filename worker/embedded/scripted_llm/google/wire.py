@@ -23,6 +23,7 @@ FINISH_REASONS = {
     "max_tokens": "MAX_TOKENS",
     "model_context_window_exceeded": "MAX_TOKENS",
     "refusal": "SAFETY",
+    "malformed_tool_use": "MALFORMED_FUNCTION_CALL",
 }
 """Gemini's words for the stop reasons of a script; all others are `STOP`."""
 

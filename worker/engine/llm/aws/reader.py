@@ -73,15 +73,17 @@ class BedrockReader:
         )
 
     def reply(self) -> Reply:
-        """The message. Calls of a reply that stopped early are cut off, and blank text is refused on the way back."""
+        """The message. Of a reply that stopped early only the text is kept: calls were cut off, and no message may end with a
+        thought on the way back. Blank text is refused there too.
+        """
         early_stop = self._early_stop()
         calls: list[ToolCall] = []
         blocks: list[Block] = []
         for index, block in sorted(self._blocks.items()):
+            if early_stop is not None and block["type"] != "text":
+                continue
             match block["type"]:
                 case "tool_use":
-                    if early_stop is not None:
-                        continue
                     block["input"] = parse_arguments(self._arguments.get(index, ""))
                     calls.append(tool_call(block))
                     block["input"] = block["input"] or {}

@@ -84,15 +84,16 @@ class GoogleReader:
         )
 
     def reply(self) -> Reply:
-        """The message. Calls of a reply that stopped early are cut off, and so is a text of nothing but blanks."""
+        """The message. Of a reply that stopped early only the text is kept; a text of nothing but blanks never is."""
         parts: list[_Part] = []
         calls: list[ToolCall] = []
         for part in self._parts:
             call = part.get("function_call")
+            if self._early_stop is not None and ("text" not in part or _thinks(part)):
+                continue
             if isinstance(call, dict):
-                if self._early_stop is None:
-                    calls.append(_named(call))
-                    parts.append(part)
+                calls.append(_named(call))
+                parts.append(part)
             elif part.keys() != {"text"} or str(part["text"]).strip():
                 parts.append(part)
         return Reply(_message(parts, calls), tuple(calls), self._early_stop)

@@ -78,11 +78,11 @@ class RevisionConflict(TurnWorkerError):
         )
 
 
-_LOCK = (
-    select(sessions, func.now().label("now"))
-    .where(sessions.c.id == bindparam("session_id"), sessions.c.organization_id == bindparam("organization_id"))
-    .with_for_update()
+_SESSION = select(sessions, func.now().label("now")).where(
+    sessions.c.id == bindparam("session_id"), sessions.c.organization_id == bindparam("organization_id")
 )
+_LOCK = _SESSION.with_for_update()
+_TRY_LOCK = _SESSION.with_for_update(skip_locked=True)
 
 
 async def lock_session(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> Row[Any]:
@@ -96,6 +96,12 @@ async def lock_session(connection: AsyncConnection, *, organization_id: UUID, se
     if row is None:
         raise SessionNotFound(session_id)
     return row
+
+
+async def try_lock_session(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> Row[Any] | None:
+    """Lock the session's row as `lock_session` does; None if it is locked just now, or there is no such session."""
+    result = await connection.execute(_TRY_LOCK, {"session_id": session_id, "organization_id": organization_id})
+    return result.one_or_none()
 
 
 def refuse_ended(session: Row[Any]) -> None:

@@ -17,7 +17,7 @@ from worker.storage.line import read_line
 from worker.storage.outbox import RECORD_EVENTS, NewEvent, RecordedEvent, event_parameters, recorded_events
 from worker.storage.schema import sessions, workflow_definitions, workflows
 from worker.storage.session_events import record_events
-from worker.storage.session_lock import check_revision, lock_session
+from worker.storage.session_lock import check_revision, lock_session, try_lock_session
 from worker.workflow.definition import SessionLimits
 
 if TYPE_CHECKING:
@@ -226,10 +226,15 @@ async def end_session(
 async def finish_ending(
     connection: AsyncConnection, *, organization_id: UUID, session_id: UUID
 ) -> tuple[RecordedEvent, ...]:
-    """End a session that was only waiting for its running turn, and return what was recorded; nothing if it is not so far."""
+    """End a session that was only waiting for its running turn, and return what was recorded; nothing if it is not so far.
+
+    A locked one is left to the next sweep: something is happening in it, and others wait for theirs.
+    """
     where: Any = {"organization_id": organization_id, "session_id": session_id}
-    session = await lock_session(connection, **where)
-    if session.state != "running" or session.end_reason is None or await read_line(connection, **where):
+    session = await try_lock_session(connection, **where)
+    if session is None or session.state != "running" or session.end_reason is None:
+        return ()
+    if await read_line(connection, **where):
         return ()
     return (await _end(connection, session, session.end_reason, None)).events
 

@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
+from worker.turns.session_keeper import SessionKeeper
 from worker.turns.sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -56,6 +58,21 @@ async def test_a_session_whose_end_waits_ends_by_itself_after_its_running_turn(w
     await world.end(session_id, "hung_up", wait=True)
     await world.complete(attempt)
     await until(world, session_id, "completed")
+
+
+async def test_a_session_in_which_something_happens_keeps_no_other_from_its_end(world: World, worker: Worker) -> None:
+    locked, other = [(await world.session()).session_id for _ in range(2)]
+    for session_id in (locked, other):
+        attempt = (await world.claim((await world.enqueue(session_id)).turn_id)).attempt
+        await world.end(session_id, "hung_up", wait=True)
+        await world.complete(attempt)
+    keeper = SessionKeeper(world.database, worker.dispatch, batch=100)
+    async with world.database.transaction() as connection:
+        await connection.execute(text("SELECT 1 FROM sessions WHERE id = :id FOR UPDATE"), {"id": locked})
+        await asyncio.wait_for(keeper.sweep(), 5)
+    assert [(await world.row("sessions", id_)).state for id_ in (locked, other)] == ["running", "completed"]
+    await keeper.sweep()
+    assert (await world.row("sessions", locked)).state == "completed"
 
 
 async def test_a_session_that_exceeded_its_limit_ends_by_itself(world: World, sweeping: Worker) -> None:

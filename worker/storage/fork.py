@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import insert
+from sqlalchemy import bindparam, insert, select
 from uuid_utils.compat import uuid7
 
 from worker.conversation.checkpoint import normalize_checkpoint
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+_BEGINNING = select(sessions.c.checkpoint, sessions.c.initial_context).where(
+    sessions.c.id == bindparam("session_id"), sessions.c.organization_id == bindparam("organization_id")
+)
 _INSERT = insert(sessions)
 
 
@@ -52,12 +55,13 @@ async def fork_session(
     source = await lock_session(connection, **where)
     check_revision(source, expected_revision)
     from_turn_id = source.head_turn_id if turn_id == "head" else turn_id
+    beginning = (await connection.execute(_BEGINNING, where)).one()
     if from_turn_id is None:
-        checkpoint = normalize_checkpoint(source.checkpoint)
+        checkpoint = normalize_checkpoint(beginning.checkpoint)
     else:
         await require_completed(connection, **where, turn_id=from_turn_id)
         branch = await load_branch(connection, organization_id=organization_id, turn_id=from_turn_id)
-        checkpoint = base_checkpoint(branch, source.checkpoint)
+        checkpoint = base_checkpoint(branch, beginning.checkpoint)
     forked_id: UUID = uuid7()
     await connection.execute(
         _INSERT,
@@ -74,7 +78,7 @@ async def fork_session(
             "duration_limit_seconds": source.duration_limit_seconds,
             "forked_from_session_id": session_id,
             "forked_from_turn_id": from_turn_id,
-            "initial_context": source.initial_context,
+            "initial_context": beginning.initial_context,
             "checkpoint": checkpoint.to_json(),
         },
     )

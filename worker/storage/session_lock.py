@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, bindparam, func, select
+from sqlalchemy import Row, Select, bindparam, func, select
 
 from worker.errors import TurnWorkerError
 from worker.storage.schema import sessions
@@ -78,9 +78,11 @@ class RevisionConflict(TurnWorkerError):
         )
 
 
-_SESSION = select(sessions, func.now().label("now")).where(
-    sessions.c.id == bindparam("session_id"), sessions.c.organization_id == bindparam("organization_id")
-)
+# What its caller gave the session and what it began with may be large, a whole conversation in a fork, and only a fork asks.
+_APART = {"checkpoint", "initial_context", "metadata"}
+_SESSION: Select[Any] = select(
+    *(column for column in sessions.c if column.name not in _APART), func.now().label("now")
+).where(sessions.c.id == bindparam("session_id"), sessions.c.organization_id == bindparam("organization_id"))
 _LOCK = _SESSION.with_for_update()
 _TRY_LOCK = _SESSION.with_for_update(skip_locked=True)
 
@@ -88,11 +90,13 @@ _TRY_LOCK = _SESSION.with_for_update(skip_locked=True)
 async def lock_session(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> Row[Any]:
     """Lock the session's row until the transaction ends, and return it with the transaction's time as `now`.
 
+    What the session began with (`checkpoint`, `initial_context`, `metadata`) is left out.
+
     Raises:
         SessionNotFound: when the organization has no such session.
     """
     result = await connection.execute(_LOCK, {"session_id": session_id, "organization_id": organization_id})
-    row = result.one_or_none()
+    row: Row[Any] | None = result.one_or_none()
     if row is None:
         raise SessionNotFound(session_id)
     return row
@@ -101,7 +105,8 @@ async def lock_session(connection: AsyncConnection, *, organization_id: UUID, se
 async def try_lock_session(connection: AsyncConnection, *, organization_id: UUID, session_id: UUID) -> Row[Any] | None:
     """Lock the session's row as `lock_session` does; None if it is locked just now, or there is no such session."""
     result = await connection.execute(_TRY_LOCK, {"session_id": session_id, "organization_id": organization_id})
-    return result.one_or_none()
+    row: Row[Any] | None = result.one_or_none()
+    return row
 
 
 def refuse_ended(session: Row[Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, select, tuple_
+from sqlalchemy import and_, bindparam, func, select, tuple_
 
 from worker.storage.schema import session_completions, sessions, turns, workflow_definitions
 
@@ -55,9 +55,10 @@ class SessionView:
 
 _SESSION = (
     select(
-        sessions,
+        *(column for column in sessions.c if column is not sessions.c.checkpoint),
+        # A fork's own holds a whole conversation; it is read only where there is no turn after it.
+        func.coalesce(turns.c.checkpoint, sessions.c.checkpoint).label("checkpoint"),
         workflow_definitions.c.number.label("definition_number"),
-        turns.c.checkpoint.label("head_checkpoint"),
         session_completions.c.gathered_context.label("final_gathered_context"),
     )
     .join(
@@ -120,7 +121,7 @@ async def list_sessions(
 
 
 def _session(row: Row[*tuple[Any, ...]]) -> SessionView:
-    checkpoint = row.head_checkpoint or row.checkpoint or {}
+    checkpoint = row.checkpoint or {}
     gathered_context = row.final_gathered_context or checkpoint.get("gathered_context") or {}
     return SessionView(
         id=row.id,

@@ -62,6 +62,17 @@ async def test_a_fork_is_a_session_of_its_own_at_the_source_s_head_and_repeating
     assert (await api.get(f"/v1/sessions/{fork['id']}/turns"))["data"] == []
 
 
+async def test_a_fork_shows_what_it_began_with_until_it_has_a_turn_of_its_own(api: Tenant) -> None:
+    session = await api.session()
+    checkpoint = {"version": 1, "current_node_id": "start"}
+    await api.answer(await api.turn(session["id"]), checkpoint={**checkpoint, "gathered_context": {"a": 1}})
+    fork = await api.made(api.http.post(f"/v1/sessions/{session['id']}/fork"))
+    for learned in ({"a": 1}, {"a": 1, "b": 2}):
+        shown = (await api.get("/v1/sessions"))["data"][0]
+        assert (shown["id"], shown["gathered_context"], shown["current_node_id"]) == (fork["id"], learned, "start")
+        await api.answer(await api.turn(fork["id"]), checkpoint={**checkpoint, "gathered_context": {"a": 1, "b": 2}})
+
+
 async def test_a_retry_is_answered_with_the_new_turn_and_rung_for(api: Tenant, bell: Bell) -> None:
     session = await api.session()
     turn = await api.turn(session["id"], "Book it.", metadata={"a": 1})

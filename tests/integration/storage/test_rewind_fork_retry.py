@@ -13,7 +13,7 @@ from worker.storage.cancel import TurnNotFound
 from worker.storage.journal import read_journals
 from worker.storage.retry import HeadMoved, TurnNotRetryable
 from worker.storage.rewind import TurnNotCompleted
-from worker.storage.session_lock import RevisionConflict, SessionBusy, SessionEnded
+from worker.storage.session_lock import RevisionConflict, SessionBusy, SessionEnded, lock_session
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -134,6 +134,16 @@ async def test_a_fork_has_the_whole_conversation_in_itself_and_outlives_its_sour
     following = await world.enqueue(forked)
     claimed = await world.claim(following.turn_id)
     assert (claimed.parent_turn_id, claimed.session_checkpoint) == (None, row.checkpoint)
+
+
+async def test_locking_a_fork_does_not_read_the_conversation_it_began_with(world: World) -> None:
+    source = (await world.session()).session_id
+    await world.turn(source, **say("one"))
+    fork = await world.fork(source)
+    async with world.database.transaction() as connection:
+        locked = await lock_session(connection, organization_id=world.organization_id, session_id=fork)
+    assert locked.forked_from_session_id == source
+    assert not {"checkpoint", "initial_context", "metadata"} & set(locked._fields)
 
 
 async def test_a_fork_of_a_fork_goes_on_from_both(world: World) -> None:

@@ -309,6 +309,8 @@ async def test_a_key_of_the_environment_is_never_sent_to_another_address(
         "GOOGLE_CLOUD_PROJECT",
     ):
         monkeypatch.setenv(name, "the-operators")
+    for name in ("ANTHROPIC_CUSTOM_HEADERS", "OPENAI_CUSTOM_HEADERS"):
+        monkeypatch.setenv(name, "X-Gateway-Key: the-operators")
     assert talk.model is not None
     talk.model = replace(talk.model, api_key=None)
 

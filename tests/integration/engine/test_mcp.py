@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel
 
 from tests.integration.engine.talk import ANTHROPIC
 from tests.integration.engine.tool_calls import NOW, call
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from worker.engine.tools.tool import Tool
 
 TOKEN = "m3p-s3cret"
+
+
+class Address(BaseModel):
+    """Where a customer lives."""
+
+    city: str
 
 
 @dataclass
@@ -71,6 +78,11 @@ class Crm:
             meta: Any = context.request_context.meta
             self.calls.append(("notes.read", {"key": meta["idempotencyKey"]}))
             return "Likes tea."
+
+        @server.tool()
+        def move(to: Address) -> str:
+            """Note where a customer lives now."""
+            return to.city
 
         @server.tool()
         def refuse() -> str:
@@ -169,11 +181,17 @@ async def offered(turn: McpTurn, definition: McpServerDefinition, only: Sequence
 async def test_a_servers_tools_are_offered_with_their_parameters(turn: McpTurn, crm: Crm) -> None:
     found = await offered(turn, crm.definition)
     assert found.events == []
-    assert set(found.tools) == {"crm__find", tool_name("crm", "notes.read"), "crm__refuse", "crm__hang"}
+    assert set(found.tools) == {"crm__find", tool_name("crm", "notes.read"), "crm__move", "crm__refuse", "crm__hang"}
     find = found.tools["crm__find"]
     assert find.description == "Find a customer."
     assert list(find.properties) == ["name", "limit"]
     assert list(find.required) == ["name"]
+
+
+async def test_a_parameter_with_fields_of_its_own_is_offered_without_references(turn: McpTurn, crm: Crm) -> None:
+    move = (await offered(turn, crm.definition)).tools["crm__move"]
+    assert "$ref" not in str(move.properties)
+    assert move.properties["to"]["properties"]["city"]["type"] == "string"  # type: ignore[index, call-overload] # JSON
 
 
 async def test_a_call_reaches_the_server_and_its_result_is_json(turn: McpTurn, crm: Crm) -> None:
@@ -250,9 +268,9 @@ async def test_a_server_that_is_down_offers_nothing_and_is_asked_again_after_a_w
         assert "could not be reached" in str(found.events[0].payload["message"])
         with running(Crm("streamable_http")) as crm:
             moved = crm.definition
-            assert len((await offered(turn, moved)).tools) == 4
+            assert len((await offered(turn, moved)).tools) == 5
         clock.now += UNREACHABLE_SECONDS
-        assert len((await offered(turn, moved)).tools) == 4  # of a server that listed them not long ago
+        assert len((await offered(turn, moved)).tools) == 5  # of a server that listed them not long ago
         assert (await offered(turn, down)).tools == {}
     await servers.close()
 

@@ -98,6 +98,20 @@ async def test_it_opens_again_by_itself_when_that_time_is_over() -> None:
     assert gate.active == 1
 
 
+async def test_who_waits_is_let_in_when_the_time_that_was_named_meanwhile_is_over() -> None:
+    gate = CallGate()
+    for call in await enter(gate, 2):
+        await call
+    gate.leave(refused(0.0))
+    gate.leave()
+    (first,) = await enter(gate, 1)
+    await first
+    (waiting,) = await enter(gate, 1)
+    assert (gate.limit, gate.active, gate.waiting) == (1, 1, 1)
+    gate.leave(refused(0.01))
+    await asyncio.wait_for(waiting, 10)
+
+
 async def test_the_number_rises_by_one_with_each_round_of_answers_and_in_the_end_is_unlimited(
     gate: CallGate, clock: Clock
 ) -> None:

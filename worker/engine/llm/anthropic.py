@@ -59,7 +59,7 @@ class AnthropicProvider:
             raise LLMNotConfigured(
                 "The model configuration has no API key for anthropic. Store one: turn-worker config set."
             )
-        return anthropic.AsyncAnthropic(
+        client = anthropic.AsyncAnthropic(
             api_key=model.api_key.get_secret_value() if model.api_key else "none",
             base_url=model.base_url or LLM_PROVIDERS["anthropic"].base_url,
             max_retries=0,  # retries are the executor's, which knows the turn's deadline
@@ -70,6 +70,9 @@ class AnthropicProvider:
                 **guarded(model),
             ),
         )
+        # What the environment adds is the operator's and may be secret, and this need not be the operator's server.
+        client._custom_headers = {}  # noqa: SLF001 -- there is no other way
+        return client
 
     def service(
         self,

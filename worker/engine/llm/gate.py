@@ -130,7 +130,10 @@ class CallGate:
             if not place.done():
                 place.set_result(None)
                 self._active += 1
-        if self._waiting and self._reopening is None:
+        if self._reopening is not None:  # when that will be may have changed
+            self._reopening.cancel()
+            self._reopening = None
+        if self._waiting:
             now = self._now()
             due = self._closed_until if now < self._closed_until else self._forgotten_at
             self._reopening = asyncio.get_running_loop().call_later(max(0.0, due - now), self._reopen)

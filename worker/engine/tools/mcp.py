@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from worker.conversation import event
+from worker.engine.tools.inlined_schema import inlined
 from worker.engine.tools.tool import Tool, ToolResult
 from worker.errors import TurnWorkerError
 from worker.telemetry.masking import mask_secrets
@@ -171,8 +172,8 @@ class McpTurn:
             status = "error" if result.is_error else "success"
             return ToolResult(result={"status": status, "data": _data(result)})
 
-        properties = offer.schema.get("properties")
-        required = offer.schema.get("required")
+        schema = inlined(offer.schema)
+        properties, required = schema.get("properties"), schema.get("required")
         return Tool(
             name=tool_name(definition.name, offer.name),
             description=offer.description or offer.name,

@@ -54,4 +54,5 @@ def open_client(model: ResolvedModel) -> openai.AsyncOpenAI:
     )
     # What the environment says of these belongs to the operator's key, which this need not be.
     client.organization = client.project = None
+    client._custom_headers = {key_header: api_key} if key_header else {}  # noqa: SLF001 -- there is no other way
     return client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from worker.conversation.usage import LLMUsage
@@ -138,6 +139,22 @@ def test_a_stream_without_a_finish_reason_is_not_complete() -> None:
 
 def test_a_server_that_reports_no_usage_used_nothing_that_is_known() -> None:
     assert read(chunk(content="Hello")).usage == LLMUsage()
+
+
+@pytest.mark.parametrize(
+    ("reported", "usage"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": None, "total_tokens": None}, LLMUsage(9, 0, 9)),
+        ({"prompt_tokens": "9", "completion_tokens": 1.5, "total_tokens": 10.5}, LLMUsage(9, 1, 10)),
+        ({"prompt_tokens": {}, "completion_tokens": float("inf"), "total_tokens": "many"}, LLMUsage()),
+        ({}, LLMUsage()),
+    ],
+)
+def test_of_counts_that_are_none_as_much_is_taken_as_can_be(reported: dict[str, Any], usage: LLMUsage) -> None:
+    # As the SDK reads it: without a check.
+    last = ChatCompletionChunk.construct(choices=[], usage=reported)
+
+    assert read(chunk(content="Hello"), last).usage == usage
 
 
 def test_usage_after_the_last_choice_is_read() -> None:

@@ -20,6 +20,7 @@ from worker.engine.llm.provider import (
     check_parameters,
     estimated_tokens,
     guarded,
+    reported_tokens,
 )
 from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_message
 from worker.workflow.llm_providers import LLM_PROVIDERS
@@ -225,7 +226,7 @@ class AnthropicReader:
         """Counts are cumulative: each report replaces the one before, as far as it goes."""
         for name in self._tokens:
             if (count := getattr(usage, name, None)) is not None:
-                self._tokens[name] = count
+                self._tokens[name] = reported_tokens(count)
 
 
 def _message(blocks: list[Block], calls: list[ToolCall]) -> Message | None:

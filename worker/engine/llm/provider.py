@@ -162,3 +162,11 @@ def check_parameters(parameters: Mapping[str, JsonValue], *further: str) -> None
 def estimated_tokens(characters: int) -> int:
     """What a text amounts to in tokens, roughly: for the usage of a reply that was cut off before it reported any."""
     return characters // _CHARACTERS_PER_TOKEN
+
+
+def reported_tokens(count: Any) -> int:
+    """A count of tokens that a server reports, which may be anything: 0 for what is no count."""
+    try:
+        return int(count)
+    except (TypeError, ValueError, OverflowError):
+        return 0

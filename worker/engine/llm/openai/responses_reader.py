@@ -11,7 +11,7 @@ import openai
 
 from worker.conversation.usage import LLMUsage
 from worker.engine.llm.openai.responses_messages import PROVIDER_ID
-from worker.engine.llm.provider import estimated_tokens
+from worker.engine.llm.provider import estimated_tokens, reported_tokens
 from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_message
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class ResponsesReader:
 
 
 def _count(counted: Any, *names: str) -> int:
-    return next((count for name in names if (count := getattr(counted, name, None))), 0)
+    return next((count for name in names if (count := reported_tokens(getattr(counted, name, None)))), 0)
 
 
 def _message(blocks: list[Block], calls: tuple[ToolCall, ...]) -> Message | None:

@@ -12,7 +12,14 @@ from pipecat.services.openai.llm import OpenAILLMService
 
 from worker.conversation.usage import LLMUsage
 from worker.engine.llm.openai.client import ERRORS, open_client
-from worker.engine.llm.provider import TextOnly, check_model, check_parameters, estimated_tokens, pipecat_service
+from worker.engine.llm.provider import (
+    TextOnly,
+    check_model,
+    check_parameters,
+    estimated_tokens,
+    pipecat_service,
+    reported_tokens,
+)
 from worker.engine.llm.reply import EarlyStop, Reply, ToolCall, parse_arguments, universal_message
 
 if TYPE_CHECKING:
@@ -210,10 +217,11 @@ def _tool_calls(calls: Iterable[_StreamedCall]) -> Iterator[ToolCall]:
 
 def _usage(usage: Any) -> LLMUsage:
     details = usage.prompt_tokens_details
+    prompt, completion = reported_tokens(usage.prompt_tokens), reported_tokens(usage.completion_tokens)
     return LLMUsage(
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        total_tokens=usage.total_tokens,
-        cache_read_input_tokens=getattr(details, "cached_tokens", None) or 0,
-        cache_creation_input_tokens=getattr(details, "cache_write_tokens", None) or 0,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=reported_tokens(usage.total_tokens) or prompt + completion,
+        cache_read_input_tokens=reported_tokens(getattr(details, "cached_tokens", None)),
+        cache_creation_input_tokens=reported_tokens(getattr(details, "cache_write_tokens", None)),
     )

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from uuid import UUID
 
 from fastapi.responses import Response
 
-from api_stub.problems import invalid_request
+from api_stub.problems import Problem, invalid_request
 from worker.errors import TurnWorkerError
 from worker.storage.backlog import Line
 from worker.storage.database import DatabaseUnavailable
@@ -130,7 +130,7 @@ async def perform(
                 await keep_answer(connection, keyed, answer)
         except DatabaseUnavailable:
             raise
-        except TurnWorkerError:
+        except (TurnWorkerError, Problem):
             async with services.database.statement() as connection:
                 first = await find_answer(connection, keyed)
             if first is None:
@@ -185,7 +185,16 @@ def _keyed(request: Request, organization_id: UUID, body: bytes) -> KeyedRequest
                 }
             ]
         )
-    return KeyedRequest(organization_id, request.method, request.scope["path"], key, hashlib.sha256(body).digest())
+    return KeyedRequest(organization_id, request.method, _canonical_path(request), key, hashlib.sha256(body).digest())
+
+
+def _canonical_path(request: Request) -> str:
+    """The request's path with every id as it is written everywhere else, whichever spelling of it the client prefers."""
+    path: str = request.scope["path"]
+    for value in request.path_params.values():
+        with suppress(ValueError):
+            path = path.replace(value, str(UUID(value)))
+    return path
 
 
 def _plain(value: Any) -> Any:

@@ -29,7 +29,7 @@ def _json_of_text(value: object) -> object:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second: nested a thousand times and more
         raise ValueError("It is not JSON.") from None
 
 

@@ -101,7 +101,7 @@ def read_text(cursor: str | None) -> str | None:
     match _read(cursor):
         case None:
             return None
-        case [str(key)] if "\x00" not in key:
+        case [str(key)] if "\x00" not in key and key.encode(errors="ignore").decode() == key:
             return key
         case _:
             raise _refused()

@@ -26,7 +26,8 @@ REREAD_SECONDS: Final = 10.0
 CONNECT_SECONDS: Final = 5.0
 """How long connecting to Redis may take."""
 
-_SESSION_ENDED: Final = "session.ended"
+_MAYBE_LAST: Final = frozenset({"session.ended", "session.finalized"})
+"""Whether there is something to do after a session's end, of which more events tell, only the log says."""
 
 
 class Follower:
@@ -76,16 +77,16 @@ class Follower:
 
     def _take(self, event: Event) -> Event | None:
         self.last = event.sequence
-        if self._is_last(event):
+        if self._turn_id is None:
+            self.must_read |= event.type in _MAYBE_LAST
+            return event
+        if event.turn_id != self._turn_id:
+            return None
+        if event.status in TERMINAL_STATUSES:
             # What was recorded with it, such as the end of the session, may still be on its way.
             self._ends = True
             self.must_read = True
-        return event if self._turn_id in (None, event.turn_id) else None
-
-    def _is_last(self, event: Event) -> bool:
-        if self._turn_id is None:
-            return event.type == _SESSION_ENDED
-        return event.turn_id == self._turn_id and event.status in TERMINAL_STATUSES
+        return event
 
 
 def _read(message: bytes) -> Event | None:

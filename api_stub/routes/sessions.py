@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import AfterValidator
 
 from api_stub import requests, schemas
 from api_stub.answers import Done, members, perform, respond
@@ -92,7 +93,10 @@ async def list_sessions(
     *,
     state: Literal["running", "completed"] | None = None,
     workflow_id: UUID | None = None,
-    external_id: Annotated[str | None, Query(min_length=1, max_length=requests.MAX_NAME_CHARS)] = None,
+    external_id: Annotated[
+        Annotated[str, AfterValidator(requests.one_line)] | None,
+        Query(min_length=1, max_length=requests.MAX_NAME_CHARS),
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,13 @@ import worker.embedded
 from worker.embedded.scripted_llm import Script
 
 if TYPE_CHECKING:
+    from typing import Any
     from uuid import UUID
 
     from tests.system import Caller, System
 
 _EXAMPLES = Path(worker.embedded.__file__).parent / "examples"
+_README = Path(__file__).parents[2] / "README.md"
 _EXPORTED = Path(__file__).parents[1] / "unit" / "workflow" / "data" / "exported_workflow.json"
 
 DETAILS_PLEASE = "May I have your full name and date of birth, and in a few words the reason of your visit?"
@@ -131,3 +134,30 @@ async def test_an_enqueue_repeated_with_its_idempotency_key_is_one_turn_answered
     assert (answered.status, answered.attempt) == ("completed", 1)
     assert len((await caller.client.list_turns(session)).data) == 1
     assert len(system.llm.requests) == 1
+
+
+async def test_the_readmes_example_holds_a_conversation_and_follows_it_to_its_end(
+    caller: Caller, system: System
+) -> None:
+    system.play({"reply": "Yes."})
+    example, *_ = re.findall(r"```python\n(from api_stub.client .*?)```", _README.read_text(), re.DOTALL)
+    example = example.replace("http://127.0.0.1:8080", system.url).replace("twk_...", caller.key)
+    loop = asyncio.get_running_loop()
+    printed: list[tuple[Any, ...]] = []
+
+    async def end() -> None:
+        await caller.client.end_session(names["session"].id)
+
+    def note(*values: Any) -> None:
+        printed.append(values)
+        if values[-1] == "turn.completed":
+            asyncio.run_coroutine_threadsafe(end(), loop).result()
+
+    names: dict[str, Any] = {"workflow_id": caller.world.workflow_id, "print": note}
+    async with asyncio.timeout(60):
+        await asyncio.to_thread(exec, example, names)
+    assert [answer for (answer,) in printed[:2]] == ["Yes.", "Yes."]
+    events = printed[2:]
+    assert [sequence for sequence, _ in events] == list(range(1, len(events) + 1))
+    assert [type_ for _, type_ in events].count("turn.completed") == 2
+    assert "session.ended" in dict(events).values()

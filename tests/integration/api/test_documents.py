@@ -134,8 +134,9 @@ async def test_a_language_the_database_does_not_know_is_refused_with_those_it_kn
     assert "german" in refused.json()["detail"]
 
 
-async def test_everything_that_is_wrong_is_told_at_once(api: Tenant) -> None:
-    refused = await upload(api, b"", name="a\nb", language="No such", metadata="{", extra="1")
+@pytest.mark.parametrize("metadata", ["{", "[" * 50_000])
+async def test_everything_that_is_wrong_is_told_at_once(api: Tenant, metadata: str) -> None:
+    refused = await upload(api, b"", name="a\nb", language="No such", metadata=metadata, extra="1")
     assert refused.status_code == 422
     pointers = {error["pointer"] for error in refused.json()["errors"]}
     assert pointers == {"/file", "/name", "/language", "/metadata", "/extra"}

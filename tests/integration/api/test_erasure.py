@@ -39,7 +39,7 @@ async def test_nothing_that_was_said_is_left_anywhere(api: Tenant) -> None:
     path = f"/v1/workflows/{api.world.workflow_id}/sessions"
     body = {"begins_with": "user", "initial_context": {"name": SECRET}}
     session = (await api.http.post(path, json=body, headers={"Idempotency-Key": str(uuid4())})).json()
-    enqueue = f"/v1/sessions/{session['id']}/turns"
+    enqueue = f"/v1/sessions/{session['id'].upper()}/turns"
     turn = (await api.http.post(enqueue, json={"text": SECRET}, headers={"Idempotency-Key": str(uuid4())})).json()
     await api.answer(turn, assistant_text=SECRET, messages=[{"role": "assistant", "content": SECRET}])
     await api.services.dispatch.drain()

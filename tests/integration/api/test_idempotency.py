@@ -59,13 +59,32 @@ async def test_the_same_key_with_another_body_is_refused(api: Tenant) -> None:
 
 async def test_a_key_belongs_to_one_organization_and_one_path(api: Tenant, other: Tenant) -> None:
     one, two = await api.session(), await api.session()
-    elsewhere = await other.session()
+    workflow = {"name": "W", "definition": definition()}
     answers = [
         await post(api, f"/v1/sessions/{one['id']}/turns", {"text": "Hi."}),
         await post(api, f"/v1/sessions/{two['id']}/turns", {"text": "Hi."}),
-        await post(other, f"/v1/sessions/{elsewhere['id']}/turns", {"text": "Hi."}),
+        await post(api, "/v1/workflows", workflow),
+        await post(other, "/v1/workflows", workflow),
     ]
-    assert len({answer.json()["id"] for answer in answers}) == 3
+    assert len({answer.json()["id"] for answer in answers}) == 4
+
+
+async def test_a_key_belongs_to_a_path_however_its_id_is_spelled(api: Tenant) -> None:
+    session = await api.session()
+    spellings = [session["id"], session["id"].upper(), session["id"].replace("-", "")]
+    answers = [await post(api, f"/v1/sessions/{spelling}/turns", {"text": "Hi."}) for spelling in spellings]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+async def test_a_tool_that_was_stored_is_answered_for_again_although_its_credential_is_gone(api: Tenant) -> None:
+    credential = {"name": "crm", "credential": {"kind": "bearer", "token": "t0ken"}}
+    await api.made(api.http.post("/v1/credentials", json=credential))
+    request = {"type": "http_request", "name": "look", "description": "Look.", "url": "https://crm.example"}
+    tool = {"definition": {**request, "credential": "crm"}}
+    first = await post(api, "/v1/tools", tool)
+    assert first.status_code == 201
+    assert (await api.http.delete("/v1/credentials/crm")).is_success
+    assert (await post(api, "/v1/tools", tool)).json() == first.json()
 
 
 async def test_only_successes_are_kept(api: Tenant) -> None:

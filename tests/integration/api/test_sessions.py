@@ -79,6 +79,11 @@ async def test_sessions_are_listed_newest_first_page_by_page(api: Tenant) -> Non
     assert listed == made[::-1]
 
 
+async def test_an_external_id_that_no_session_can_have_is_refused(api: Tenant) -> None:
+    refused = await api.http.get("/v1/sessions", params={"external_id": "a\x00"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/external_id")
+
+
 async def test_sessions_are_listed_by_state_workflow_and_external_id(api: Tenant) -> None:
     ended = await api.session(external_id="a")
     await api.made(api.http.post(f"/v1/sessions/{ended['id']}/end"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -47,6 +49,13 @@ async def use(api: Tenant, turn_id: str, **changes: Any) -> None:
 
 async def turn_in(api: Tenant, session: dict[str, Any]) -> str:
     return str((await api.turn(session["id"]))["id"])
+
+
+@pytest.mark.parametrize("half", ["\ud800", "gpt\udfff"])
+async def test_a_cursor_with_half_a_character_is_refused(api: Tenant, half: str) -> None:
+    cursor = urlsafe_b64encode(json.dumps([half]).encode()).decode()
+    refused = await api.http.get("/v1/usage", params={"group_by": "model", "cursor": cursor})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/cursor")
 
 
 async def test_a_turn_costs_what_all_its_attempts_used(api: Tenant) -> None:

@@ -37,9 +37,6 @@ TURN_FAILED: Final = "turn.failed"
 TURN_CANCELLED: Final = "turn.cancelled"
 """The turn was called off, from outside or because its session ended."""
 
-SESSION_CREATED: Final = "session.created"
-"""A session began."""
-
 SESSION_REWOUND: Final = "session.rewound"
 """The session's head moved back to an earlier turn."""
 

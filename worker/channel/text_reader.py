@@ -184,7 +184,9 @@ class TextReader:
             elif followed is not None:
                 for entry in _entries(entries):
                     for listener in followed.listeners:
-                        listener.offer(entry)
+                        # One that came meanwhile, from further back, gets all of it in its order next time.
+                        if listener.last >= _place(asked[key]):
+                            listener.offer(entry)
                 if followed.after == asked[key]:  # else somebody came meanwhile who wants to read from further back
                     followed.after = last
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from worker.turns.cost import PricedUsage
     from worker.workflow.prices import PriceList
 
-_MOST_GROUPS: Final = 1000
+_PAGE_GROUPS: Final = 1000
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 
 
@@ -39,6 +39,8 @@ def usage(organization: str, since: datetime | None, until: datetime | None, gro
     """
     end = until.replace(tzinfo=UTC) if until else datetime.now(UTC)
     begin = since.replace(tzinfo=UTC) if since else end - timedelta(days=30)
+    if begin >= end:
+        raise click.BadParameter(f"It is not before {end:%Y-%m-%d}, where the time ends.", param_hint="--from")
     groups, prices = asyncio.run(_read(load_settings(), organization, begin, end, group_by))
     rows = [(group.key or "-", *_cells(priced(group.models, prices))) for group in groups]
     echo_table((group_by.upper(), "CALLS", "TOKENS", "COST", "WITHOUT A PRICE"), rows)
@@ -56,12 +58,18 @@ async def _read(
     prices = load_prices(settings.prices_file)
     async with transaction(database_url(settings)) as connection:
         owner = await find_organization(connection, name=organization)
-        groups = await organization_usage(
-            connection,
-            organization_id=owner.id,
-            since=since,
-            until=until,
-            group_by=group_by,
-            limit=_MOST_GROUPS,
-        )
+        groups: list[UsageGroup] = []
+        while len(groups) % _PAGE_GROUPS == 0:
+            page = await organization_usage(
+                connection,
+                organization_id=owner.id,
+                since=since,
+                until=until,
+                group_by=group_by,
+                limit=_PAGE_GROUPS,
+                after=(groups[-1].key or "") if groups else None,
+            )
+            if not page:
+                break
+            groups += page
     return groups, {**prices, **OrganizationSettings.model_validate(owner.settings).prices}

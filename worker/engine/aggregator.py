@@ -26,6 +26,7 @@ from pipecat.services.settings import LLMSettings
 
 from worker.conversation import event
 from worker.engine.failures import LLMReplyEmpty
+from worker.errors import TurnWorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,8 @@ class ReplyAggregator(FrameProcessor):
 
     def resume(self, begun: Round) -> Frame:
         """What lets the turn go on with tool calls that an earlier attempt began, of which at least one has no result."""
+        if not begun.unanswered:  # another model made them; what they came to is in the context
+            return self.request()
         self._expect(begun)
         return _Resume()
 
@@ -117,7 +120,12 @@ class ReplyAggregator(FrameProcessor):
 
     async def _take(self, reply: Reply) -> None:
         said, self._text = "".join(self._text).strip(), []
-        self._capture.say(await self._stage.shown(said))
+        try:
+            shown = await self._stage.shown(said)
+        except TurnWorkerError as error:
+            self._outstanding.fail(error)
+            return
+        self._capture.say(shown)
         stop = reply.early_stop
         if not said and not reply.tool_calls and (stop is None or not stop.is_an_answer):
             why = f" ({stop.reason})" if stop is not None else ""

@@ -39,6 +39,7 @@ class ClaimedCompletion:
         attempt: The fencing token of everything it writes.
         turn_id: The turn that ended the session; None where it was ended from outside.
         gathered_context: What the conversation had learned after the final extraction; None if that is still to be done.
+        session_checkpoint: What the session began with, if it is a fork.
     """
 
     id: UUID
@@ -50,6 +51,7 @@ class ClaimedCompletion:
     gathered_context: dict[str, JsonValue] | None
     model_defaults: dict[str, Any] | None
     organization_settings: dict[str, Any]
+    session_checkpoint: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,8 @@ _CLAIM = text("""
           )
         RETURNING id, session_id, turn_id, attempt, gathered_context
     )
-    SELECT claimed.*, sessions.definition_id, organizations.model_defaults, organizations.settings
+    SELECT
+        claimed.*, sessions.definition_id, sessions.checkpoint, organizations.model_defaults, organizations.settings
     FROM claimed
     JOIN sessions ON sessions.id = claimed.session_id AND sessions.organization_id = :organization_id
     JOIN organizations ON organizations.id = :organization_id
@@ -211,6 +214,7 @@ async def claim_completion(
         gathered_context=row.gathered_context,
         model_defaults=row.model_defaults,
         organization_settings=row.settings,
+        session_checkpoint=row.checkpoint,
     )
 
 

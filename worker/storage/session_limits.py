@@ -39,10 +39,18 @@ _EXCEEDED = text("""
             overdue.id,
             overdue.organization_id,
             overdue.created_at + make_interval(secs => overdue.duration_limit_seconds) AS ends_at,
-            coalesce((
-                SELECT outbox.created_at FROM outbox
-                WHERE outbox.session_id = overdue.id ORDER BY outbox.sequence DESC LIMIT 1
-            ), overdue.created_at) + make_interval(secs => overdue.idle_limit_seconds) AS idle_at,
+            greatest(
+                overdue.created_at,
+                (
+                    SELECT outbox.created_at FROM outbox
+                    WHERE outbox.session_id = overdue.id ORDER BY outbox.sequence DESC LIMIT 1
+                ),
+                -- Events may be kept for a shorter time than the user is waited for.
+                (
+                    SELECT greatest(turns.created_at, turns.ended_at) FROM turns
+                    WHERE turns.session_id = overdue.id ORDER BY turns.position DESC NULLS LAST LIMIT 1
+                )
+            ) + make_interval(secs => overdue.idle_limit_seconds) AS idle_at,
             EXISTS (
                 SELECT 1 FROM turns WHERE turns.session_id = overdue.id AND turns.status IN ('pending', 'running')
             ) AS busy,

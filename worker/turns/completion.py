@@ -223,7 +223,7 @@ class CompletionWorker:
             turn_id=session.head_turn_id,
             attempt=attempt,
             graph=known.graph,
-            checkpoint=base_checkpoint(branch, None),
+            checkpoint=base_checkpoint(branch, claimed.session_checkpoint),
             initial_context=session.initial_context,
             model=models.model,
             fallback_model=models.fallback,

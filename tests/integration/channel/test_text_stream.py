@@ -136,6 +136,22 @@ async def test_readers_come_at_any_time_and_each_gets_what_it_has_not(streams: T
             assert shown(await take(third)) == shown(await take(first)) == [(1, 3, " two")]
 
 
+async def test_a_reader_that_comes_while_the_connection_waits_for_what_is_new_misses_nothing_old(
+    streams: TextStreams, reader: TextReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sleep_on() -> None:
+        """As if Redis had more for the first reader before it heard of the second."""
+
+    stream = streams.of(ORGANIZATION, TURN, 1)
+    async with reader.listen(organization_id=ORGANIZATION, turn_id=TURN) as first:
+        stream.write(0, "One")
+        await take(first)
+        monkeypatch.setattr(reader, "_wake", sleep_on)
+        async with reader.listen(organization_id=ORGANIZATION, turn_id=TURN) as second:
+            stream.write(3, " two")
+            assert shown(await take(second, 2)) == [(1, 0, "One"), (1, 3, " two")]
+
+
 async def test_a_reader_of_another_turn_is_served_at_once_while_the_connection_waits(
     streams: TextStreams, reader: TextReader
 ) -> None:

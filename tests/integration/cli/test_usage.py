@@ -40,6 +40,20 @@ def test_usage_and_cost_are_shown_by_model_and_what_has_no_price_is_named(
     assert priced.split() == ["claude-sonnet-5", "1", "1,200", "0.006", "USD"]
 
 
+def test_every_group_is_shown_however_many_there_are(
+    done: Callable[..., str], used: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.cli.usage._PAGE_GROUPS", 1)
+    assert len(done("usage", "--org", "Acme", "--group-by", "model").splitlines()) == 3
+
+
+def test_a_time_that_ends_before_it_begins_is_refused(command: Callable[..., Result], used: None) -> None:
+    result = command("usage", "--org", "Acme", "--from", "2026-03-01", "--to", "2026-02-01")
+    assert result.exit_code == 2
+    assert "--from" in result.stderr
+    assert "2026-02-01" in result.stderr
+
+
 def test_prices_that_cannot_be_used_are_one_clear_message(
     command: Callable[..., Result], used: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from worker.engine.journal import Journal, Step
     from worker.engine.llm.clients import ProviderClients
     from worker.engine.outcome import TurnOutcome
+    from worker.errors import TurnWorkerError
     from worker.workflow.definition import ConversationNode
 
 ANTHROPIC = pytest.mark.parametrize("model", ["anthropic"], indirect=True)
@@ -153,12 +154,15 @@ class Tools:
 
 @dataclass
 class Recorded:
-    """Transcripts by recording id, and how often it was asked whether there are any."""
+    """Transcripts by recording id, how often it was asked whether there are any, and why they cannot be read, if so."""
 
     transcripts: dict[str, str] = field(default_factory=dict)
     asked: int = 0
+    trouble: TurnWorkerError | None = None
 
     async def transcript(self, recording_id: str) -> str | None:
+        if self.trouble is not None:
+            raise self.trouble
         return self.transcripts.get(recording_id)
 
     async def exist(self) -> bool:

@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.engine.talk import Recorded
+from tests.integration.engine.tool_calls import call
 from worker.conversation.event import RECORDING_MISSING
 from worker.engine.prompts import RECORDING_INSTRUCTIONS
+from worker.engine.tools.speech import speaking
+from worker.engine.tools.tool import Tool, ToolInvocation, ToolResult
+from worker.storage.database import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -110,6 +115,30 @@ async def test_a_reply_that_names_a_recording_is_shown_as_its_transcript(talk: T
     outcome = await talk.turn("When are you open?")
 
     assert outcome.assistant_text == "We are open from nine to five."
+
+
+async def test_a_recording_that_cannot_be_read_for_now_hands_the_turn_back(talk: Talk) -> None:
+    on_a_node_with_recordings(talk)
+    talk.script({"reply": "● hours1"})
+    talk.recorded.trouble = DatabaseUnavailable("It restarts.")
+
+    with pytest.raises(DatabaseUnavailable):
+        await talk.turn("When are you open?")
+
+
+async def test_a_tool_does_not_run_while_the_recording_that_goes_with_it_cannot_be_read() -> None:
+    ran: list[ToolInvocation] = []
+
+    async def run(invocation: ToolInvocation) -> ToolResult:
+        ran.append(invocation)
+        return ToolResult(result="done")
+
+    tool = speaking(
+        Tool(name="book", description="Books.", run=run), "wait", Recorded(trouble=DatabaseUnavailable("It restarts."))
+    )
+    with pytest.raises(DatabaseUnavailable):
+        await call(tool)
+    assert ran == []
 
 
 @pytest.mark.parametrize("reply", ["▸ At ten.", "▸At ten.", " ▸  At ten. "])

@@ -74,6 +74,17 @@ async def test_whatever_happens_in_a_session_keeps_it_alive(world: World, limite
     assert await hours_pass(world) == []
 
 
+async def test_a_session_whose_events_are_no_longer_kept_lives_as_long_as_its_user_is_waited_for(
+    world: World, limited: Any
+) -> None:
+    session_id = await limited(**{IDLE: 5400})
+    assert await hours_pass(world) == []
+    await world.turn(session_id)
+    await world.execute("DELETE FROM outbox")
+    assert await hours_pass(world) == []
+    assert await hours_pass(world) == [(session_id, "user_idle_max_duration_exceeded")]
+
+
 async def test_a_session_ends_when_it_has_gone_on_for_too_long_however_lively_it_is(world: World, limited: Any) -> None:
     session_id = await limited(**{IDLE: 5400, TOTAL: 9000})
     for _ in range(2):

@@ -282,6 +282,20 @@ async def test_what_the_last_node_wants_to_know_is_extracted_when_a_session_is_e
     assert used.completion_tokens > 0
 
 
+async def test_the_last_extraction_of_a_fork_reads_what_was_said_before_it(
+    world: World, worker: Worker, crm: WebServer, llm: ScriptedLLM
+) -> None:
+    await draw(world, hook(crm), extraction_prompt="What is wanted?", **WISH)
+    llm.set_script(Script.model_validate({"rules": [{"reply": '{"wish": "tea"}'}]}))
+    source = (await world.session()).session_id
+    await world.turn(source, messages=[{"role": "user", "content": "Tea, as ever."}])
+    fork = await world.fork(source)
+    await world.turn(fork)
+    await world.end(fork)
+    assert await worker.complete(fork) == "completed"
+    assert "Tea, as ever." in json.dumps(llm.requests[0].body)
+
+
 async def test_the_last_extraction_asks_the_fallback_where_the_model_fails(
     world: World, worker: Worker, crm: WebServer, llm: ScriptedLLM
 ) -> None:

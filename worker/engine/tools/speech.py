@@ -16,8 +16,9 @@ def speaking(tool: Tool, recording_id: str, recordings: Recordings | None) -> To
     """The same tool, whose message is a recording's transcript. A recording that is not there is an event."""
 
     async def run(invocation: ToolInvocation) -> ToolResult:
-        result = await tool.run(invocation)
+        # First: once the tool has run, nothing may keep its result from being told.
         transcript = await recordings.transcript(recording_id) if recordings is not None else None
+        result = await tool.run(invocation)
         if transcript and transcript.strip():
             return replace(result, message=transcript.strip())
         missing = event.recording_missing(invocation.now, recording_id=recording_id)

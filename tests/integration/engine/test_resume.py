@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.integration.engine.talk import ANTHROPIC, NOW, MemoryJournal
+from tests.integration.engine.talk import ANTHROPIC, NOW, MemoryJournal, model_of
 from worker.conversation.event import NODE_TRANSITION, TOOL_CALL_RESULT, TOOL_CALL_STARTED
-from worker.conversation.user_message import UserMessage
+from worker.conversation.user_message import Image, UserMessage
 from worker.engine.failures import LLMOverloaded, TooManyLLMCalls, TurnTimeout
 from worker.engine.journal import Answered, Replied, Started
 from worker.engine.replay import CALLED_OFF, carry_over
@@ -116,6 +116,29 @@ async def test_a_tool_that_was_running_is_run_again_with_the_same_key_and_marked
     assert (first.repeated, second.repeated) == (False, True)
     assert [start.get("repeated") for start in kinds(outcome, TOOL_CALL_STARTED)] == [None, True]
     assert len(kinds(outcome, TOOL_CALL_RESULT)) == 1
+
+
+@ANTHROPIC
+async def test_a_model_that_cannot_be_told_what_a_resumed_call_came_to_is_stood_in_for_by_the_fallback(
+    talk: Talk, effects: Effects
+) -> None:
+    talk.at("book")
+    talk.tools.by_node["book"] = [effects.tool("pay")]
+    picture = UserMessage("Pay this", (Image(url="https://a.example/bill.png"),))
+    talk.script(calls("pay"), BUSY)
+    request, journal = talk.request(picture), MemoryJournal()
+    with pytest.raises(LLMOverloaded):
+        await talk.run(request, journal)
+    talk.script({"reply": "Paid."})
+    # Bedrock takes no pictures by address: that is found out while the request is written, before anything is asked.
+    bedrock = model_of(talk, provider="aws", model="anthropic.claude-sonnet-4")
+
+    outcome = await talk.run(
+        replace(request, model=bedrock, fallback_model=request.model), MemoryJournal(journal.lines[:-1])
+    )
+
+    assert outcome.assistant_text == "Paid."
+    assert [message["role"] for message in outcome.checkpoint.messages] == ["user", "assistant", "tool", "assistant"]
 
 
 async def test_a_call_that_was_not_started_yet_is_run_for_the_first_time(talk: Talk, effects: Effects) -> None:

@@ -134,7 +134,11 @@ def test_a_real_model_that_does_not_follow_the_graph_comes_to_an_end_too() -> No
     ("given", "complaint"),
     [
         ({"TURN_WORKER_LLM": "anthropic"}, "Error: There is no key for Anthropic's API."),
-        ({"DATABASE_URL": "postgresql://127.0.0.1:1/none"}, "Error: PostgreSQL is not available: "),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/none"}, "Error: DATABASE_URL names a database of yours."),
+        (
+            {"DATABASE_URL": "postgresql://127.0.0.1:1/none", "TURN_WORKER_LLM": "scripted"},
+            "Error: PostgreSQL is not available: ",
+        ),
         ({"REDIS_URL": "redis://127.0.0.1:1"}, "Error: Redis is not available: "),
         ({"REDIS_URL": "http://localhost"}, "Error: REDIS_URL is not an address this program understands."),
         ({"TURN_WORKER_DATA_DIR": "/dev/null/data"}, "Error: The data folder /dev/null/data cannot be used: "),

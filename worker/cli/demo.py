@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
+import sys
 from importlib import resources
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -111,18 +113,21 @@ def _summary(replies: list[Reply], *, ended_by_agent: bool, visited: list[str]) 
 
 
 def _where_next(stack: Stack) -> None:
-    chat = f"turn-worker chat {_from_here(_AGENT)}"
+    program = "turn-worker"
+    if which(program) is None:  # as when make ran it
+        program = str(_from_here(Path(sys.executable).with_name(program)))
+    chat = f"{program} chat {_from_here(_AGENT)}"
     if stack.llm == "scripted":
         chat += f" --script {_from_here(_SCRIPT)}"
     click.echo(
         f"""
 Where to look next:
 
-  turn-worker up
+  {program} up
       runs the same until Ctrl-C, with an API key and the API's documentation
   {chat}
       lets you talk to this agent yourself
-  ANTHROPIC_API_KEY=sk-ant-... turn-worker demo
+  ANTHROPIC_API_KEY=sk-ant-... {program} demo
       has a real model hold this conversation
   README.md
       says how to call it from another service, and how to run it in production"""

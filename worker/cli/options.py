@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 llm_option = click.option(
     "--llm",
     type=click.Choice(["anthropic", "scripted", "local"]),
-    help="Which LLM speaks.  [default: TURN_WORKER_LLM, else anthropic with a key, else scripted]",
+    help="Which LLM speaks.  [default: TURN_WORKER_LLM, else anthropic with a key, else scripted; with DATABASE_URL, scripted "
+    "has to be asked for]",
 )
 script_option = click.option(
     "--script",

@@ -55,7 +55,8 @@ def choose_llm(settings: Settings, wanted: LLMName | None = None) -> LLMName:
     """The LLM to use: the one asked for, else that of TURN_WORKER_LLM, else Anthropic's if there is a key for it.
 
     Raises:
-        LLMUnavailable: Anthropic's is asked for and there is no key, or the local one and it is not installed.
+        LLMUnavailable: Anthropic's is asked for and there is no key, or the local one and it is not installed; or it would be
+            the stand-in on a database that others may use too, and nobody asked for it.
     """
     configured = settings.anthropic_api_key is not None or settings.anthropic_base_url is not None
     name = wanted or settings.llm or ("anthropic" if configured else "scripted")
@@ -63,6 +64,11 @@ def choose_llm(settings: Settings, wanted: LLMName | None = None) -> LLMName:
         raise LLMUnavailable(
             "There is no key for Anthropic's API. Set ANTHROPIC_API_KEY, or choose another LLM: "
             "--llm scripted (a stand-in) or --llm local (a small model on this machine)."
+        )
+    if name == "scripted" and wanted is None and settings.llm is None and settings.database_url is not None:
+        raise LLMUnavailable(
+            "DATABASE_URL names a database of yours. The workers take the turns of every organization in it, and without a key "
+            "for Anthropic's API a stand-in would answer them. Set ANTHROPIC_API_KEY, or ask for the stand-in: --llm scripted."
         )
     if name == "local" and find_spec("xllamacpp") is None:
         raise LLMUnavailable("The local language model is not installed. Install it with: make local-llm")

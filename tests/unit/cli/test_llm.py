@@ -10,7 +10,12 @@ KEY = SecretStr("sk-ant-0123456789")
 
 
 def settings(**given: object) -> Settings:
-    nothing: dict[str, object] = {"anthropic_api_key": None, "anthropic_base_url": None, "llm": None}
+    nothing: dict[str, object] = {
+        "anthropic_api_key": None,
+        "anthropic_base_url": None,
+        "database_url": None,
+        "llm": None,
+    }
     return Settings.model_validate(nothing | given)
 
 
@@ -23,6 +28,15 @@ def test_without_a_key_the_scripted_llm_speaks_and_with_one_anthropics() -> None
 def test_a_wish_goes_before_the_setting_and_the_setting_before_the_key() -> None:
     assert choose_llm(settings(llm="scripted", anthropic_api_key=KEY)) == "scripted"
     assert choose_llm(settings(llm="scripted", anthropic_api_key=KEY), "anthropic") == "anthropic"
+
+
+def test_on_a_database_of_ones_own_the_stand_in_speaks_only_where_it_is_asked_for() -> None:
+    others = {"database_url": SecretStr("postgresql://db.example/turns")}
+    with pytest.raises(LLMUnavailable, match=r"every organization .* Set ANTHROPIC_API_KEY, or .* --llm scripted"):
+        choose_llm(settings(**others))
+    assert choose_llm(settings(**others), "scripted") == "scripted"
+    assert choose_llm(settings(**others, llm="scripted")) == "scripted"
+    assert choose_llm(settings(**others, anthropic_api_key=KEY)) == "anthropic"
 
 
 def test_anthropics_llm_without_a_key_says_what_to_do() -> None:

@@ -97,7 +97,8 @@ def test_it_can_be_called_off_at_any_time() -> None:
 def test_ones_own_servers_are_used_and_the_key_to_them_is_revoked(
     database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
-    done = turn_worker("demo", DATABASE_URL=database_url, REDIS_URL=redis_url, TURN_WORKER_DATA_DIR=tmp_path)
+    own = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    done = turn_worker("demo", "--llm", "scripted", TURN_WORKER_DATA_DIR=tmp_path, **own)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^  PostgreSQL +real +yours, postgresql://turn_worker:\*\*\*@127", done.stdout, re.MULTILINE)
     assert re.search(r"^  Redis +real +yours, redis://:\*\*\*@127", done.stdout, re.MULTILINE)

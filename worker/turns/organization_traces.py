@@ -35,8 +35,11 @@ _MOST: Final = 32
 _RENEWAL_SECONDS: Final = 600.0
 """After so long the secret is read again: it may have been replaced."""
 
+_MARGIN_SECONDS: Final = 30.0
+"""What a turn takes beyond its time limit, to be committed and published."""
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class _Kept:
     settings: TraceSettings
     traces: Traces | None
@@ -48,10 +51,13 @@ class OrganizationTraces:
 
     def __init__(self, settings: Settings, database: Database, telemetry: Telemetry) -> None:
         self._service = settings.otel_service_name
+        self._longest_turn_seconds = settings.turn_time_limit_seconds
         self._database = database
         self._vault = Vault(settings.secret_key)
         self._operators = telemetry.traces
         self._kept: dict[UUID, _Kept] = {}  # least recently used first
+        self._connecting = asyncio.Lock()
+        self._retired: dict[_Kept, asyncio.TimerHandle] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     async def of(self, organization_id: UUID, settings: Mapping[str, Any]) -> Traces | None:
@@ -68,22 +74,50 @@ class OrganizationTraces:
         wanted = TraceSettings.model_validate(stored)
         if wanted.endpoint is None:
             return self._operators
-        kept = self._kept.pop(organization_id, None)
-        if kept is None or kept.settings != wanted or kept.until < time.monotonic():
-            self._close(kept)
-            traces = await self._connect(organization_id, wanted, AllowedHosts.of(settings.get("allowed_hosts", ())))
-            kept = _Kept(wanted, traces, time.monotonic() + _RENEWAL_SECONDS)
-        self._kept[organization_id] = kept
-        while len(self._kept) > _MOST:
-            self._close(self._kept.pop(next(iter(self._kept))))
+        kept = self._current(organization_id, wanted)
+        if kept is None:
+            async with self._connecting:  # of turns that begin together, the first connects for all
+                kept = self._current(organization_id, wanted)
+                if kept is None:
+                    kept = await self._renew(organization_id, wanted, settings)
         return kept.traces
 
     async def close(self) -> None:
         """Send what is left, for a few seconds at most."""
-        for organization_id in list(self._kept):
-            self._close(self._kept.pop(organization_id))
+        for timer in self._retired.values():
+            timer.cancel()
+        for kept in (*self._retired, *self._kept.values()):
+            self._close(kept)
+        self._retired.clear()
+        self._kept.clear()
         if self._closing:
             await asyncio.wait(self._closing)
+
+    def _current(self, organization_id: UUID, wanted: TraceSettings) -> _Kept | None:
+        kept = self._kept.pop(organization_id, None)
+        if kept is None:
+            return None
+        self._kept[organization_id] = kept  # now it is the most recently used
+        return kept if kept.settings == wanted and time.monotonic() < kept.until else None
+
+    async def _renew(self, organization_id: UUID, wanted: TraceSettings, settings: Mapping[str, Any]) -> _Kept:
+        traces = await self._connect(organization_id, wanted, AllowedHosts.of(settings.get("allowed_hosts", ())))
+        self._retire(self._kept.pop(organization_id, None))
+        self._kept[organization_id] = kept = _Kept(wanted, traces, time.monotonic() + _RENEWAL_SECONDS)
+        while len(self._kept) > _MOST:
+            self._retire(self._kept.pop(next(iter(self._kept))))
+        return kept
+
+    def _retire(self, kept: _Kept | None) -> None:
+        """Close it when every turn that began with it is over."""
+
+        def close(retired: _Kept) -> None:
+            del self._retired[retired]
+            self._close(retired)
+
+        if kept is not None:
+            loop = asyncio.get_running_loop()
+            self._retired[kept] = loop.call_later(self._longest_turn_seconds + _MARGIN_SECONDS, close, kept)
 
     async def _connect(self, organization_id: UUID, settings: TraceSettings, allowed: AllowedHosts) -> Traces | None:
         try:
@@ -109,8 +143,8 @@ class OrganizationTraces:
                 connection, self._vault, organization_id=organization_id, name=settings.headers_secret
             )
 
-    def _close(self, kept: _Kept | None) -> None:
-        if kept is not None and kept.traces is not None:
+    def _close(self, kept: _Kept) -> None:
+        if kept.traces is not None:
             task = asyncio.get_running_loop().create_task(asyncio.to_thread(_end, kept.traces))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)

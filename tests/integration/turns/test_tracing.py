@@ -21,6 +21,8 @@ from worker.engine.llm.provider import provider
 from worker.engine.turn import run_turn
 from worker.storage.secrets import Vault, put_secret
 from worker.telemetry import names, signals
+from worker.telemetry.telemetry import Telemetry
+from worker.turns.organization_traces import OrganizationTraces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from tests.integration.turns.conftest import Worker
     from tests.world import World
     from worker.embedded.scripted_llm import ScriptedLLM
+    from worker.settings import Settings
 
     MakeWorker = Callable[..., AbstractAsyncContextManager[Worker]]
 
@@ -276,6 +279,35 @@ async def test_an_organization_s_spans_go_to_its_own_collector_with_its_secret(
         assert own.headers[0]["authorization"] == "Basic abc"
     assert collector.spans == []
     assert any(point.metric == signals.TURNS for point in collector.points), "metrics are the operator's"
+
+
+async def test_a_turn_that_runs_while_the_collectors_settings_change_is_told_to_its_end(
+    world: World, make_worker: MakeWorker, llm: ScriptedLLM
+) -> None:
+    play(llm, {"times": 1, "hold": "go on", "reply": "At last."}, {"reply": "At once."})
+    with OtlpReceiver() as own:
+        await own_collector(world, own.http_url, allowed=True)
+        slow, quick = [await world.enqueue((await world.session()).session_id) for _ in range(2)]
+        async with make_worker() as worker:
+            running = worker.start(slow.turn_id)
+            await llm.wait_for_request(lambda _: True)
+            await own_collector(world, own.http_url, allowed=True, content=True)
+            assert await worker.execute(quick.turn_id) == "completed"
+            llm.release("go on")
+            assert await running == "completed"
+        assert {span.attributes["turn.id"] for span in own.named("turn")} == {str(slow.turn_id), str(quick.turn_id)}
+
+
+async def test_turns_that_begin_together_share_one_connection_to_their_organizations_collector(
+    world: World, worker_settings: Settings
+) -> None:
+    traces = OrganizationTraces(worker_settings, world.database, Telemetry())
+    settings = {"traces": {"endpoint": "https://otlp.example", "headers_secret": "none"}}
+    with capture_logs() as lines:
+        found = await asyncio.gather(*(traces.of(world.organization_id, settings) for _ in range(20)))
+    await traces.close()
+    assert found == [None] * 20
+    assert [line["event"] for line in lines] == [names.SPANS_DROPPED], "the secret was asked for once"
 
 
 async def test_a_collector_at_an_address_that_is_not_public_gets_nothing_unless_the_operator_allows_its_host(

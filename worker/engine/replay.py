@@ -83,8 +83,9 @@ def _add_messages(step: Replied, progress: Progress, transcript: Transcript) -> 
 def carry_over(steps: Sequence[Step], now: datetime) -> list[Step]:
     """What a turn takes over from the one it interrupts: the context with finished calls and their results.
 
-    What was said to the user goes with the turn that said it, and so do an end of the session and the number of a reply. A
-    call that had no result gets one that says so: its tool was stopped, and is not run again for a user who has gone on.
+    What was said to the user goes with the turn that said it, and so do the number of a reply and an end of the session
+    with what is known of it: the session goes on. A call that had no result gets one that says so: its tool was stopped, and
+    is not run again for a user who has gone on.
     """
     last_reply = next((step for step in reversed(steps) if isinstance(step, Replied)), None)
     if last_reply is None:
@@ -98,6 +99,10 @@ def carry_over(steps: Sequence[Step], now: datetime) -> list[Step]:
 
 def _without_its_turn(step: Step) -> Step:
     change = replace(step.change, segments=(), said_at=None, end_reason=None)
+    if step.change.end_reason is not None:
+        learned = {name: value for name, value in change.learned.items() if name != "call_disposition"}
+        events = tuple(happened for happened in change.events if happened.type != event.HAND_OVER)
+        change = replace(change, learned=learned, events=events)
     if isinstance(step, Replied):
         return replace(step, number=0, change=change)
     return replace(step, change=change)

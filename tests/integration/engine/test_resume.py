@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.integration.engine.talk import ANTHROPIC, NOW, MemoryJournal, model_of
-from worker.conversation.event import NODE_TRANSITION, TOOL_CALL_RESULT, TOOL_CALL_STARTED
+from worker.conversation.event import HAND_OVER, NODE_TRANSITION, TOOL_CALL_RESULT, TOOL_CALL_STARTED, hand_over
 from worker.conversation.user_message import Image, UserMessage
 from worker.engine.failures import LLMOverloaded, TooManyLLMCalls, TurnTimeout
 from worker.engine.journal import Answered, Replied, Started
@@ -347,6 +347,26 @@ async def test_a_turn_that_interrupts_another_takes_over_its_finished_calls_and_
     assert results == ["look done", CALLED_OFF]
     assert [m["content"] for m in outcome.checkpoint.messages if m["role"] == "user"] == ["Go on", "Stop!"]
     assert len(kinds(outcome, TOOL_CALL_RESULT)) == 2
+
+
+async def test_a_hand_over_that_was_interrupted_is_told_to_nobody(talk: Talk, effects: Effects) -> None:
+    talk.at("book")
+    told = hand_over(NOW, reason="handed_over", destination="desk", summary="Wants a person.")
+    ending: dict[str, Any] = {"end_reason": "handed_over", "learned": {"call_disposition": "handed_over"}}
+    talk.tools.by_node["book"] = [effects.tool("hand_over", events=[told], **ending)]
+    talk.script(calls("hand_over"), {"reply": "As you like."})
+    journal = MemoryJournal()
+    ended = await talk.run(talk.request("A person, please"), journal)
+    assert (ended.completed, len(kinds(ended, HAND_OVER))) == (True, 1)
+    carried = MemoryJournal()
+    carried.steps = carry_over(steps_of(journal), NOW)
+    talk.at("book")
+
+    outcome = await talk.run(talk.request("A person, please", "No, wait!"), carried)
+
+    assert (outcome.assistant_text, outcome.completed) == ("As you like.", False)
+    assert kinds(outcome, HAND_OVER) == []
+    assert "call_disposition" not in outcome.gathered_context
 
 
 def test_a_turn_that_interrupts_another_before_it_called_anything_takes_over_nothing() -> None:

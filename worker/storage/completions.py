@@ -5,7 +5,7 @@ It is written down by the transaction that ends the session, so that it is neith
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -63,6 +63,7 @@ class Delivery:
         attempts: How often it was sent.
         status_code: The status of the last answer; None if there was none.
         error: Why the last attempt failed.
+        due_in_seconds: How long it is until it is tried again, if it is.
     """
 
     node_id: str
@@ -70,6 +71,7 @@ class Delivery:
     attempts: int
     status_code: int | None = None
     error: str | None = None
+    due_in_seconds: float | None = None
 
 
 # Only where there may be something to do. The definition is searched as it is written, because PostgreSQL cannot take JSON
@@ -130,7 +132,12 @@ _LEARN = text(f"""
     ), {_RECORDED}
 """)
 _DELIVERIES = text("""
-    SELECT node_id, status, attempts, status_code, error FROM webhook_deliveries
+    SELECT
+        node_id, status, attempts, status_code, error,
+        CASE WHEN next_attempt_at IS NOT NULL THEN
+            CAST(greatest(0, extract(epoch FROM next_attempt_at - now())) AS double precision)
+        END AS due_in_seconds
+    FROM webhook_deliveries
     WHERE completion_id = :id AND organization_id = :organization_id
 """)
 _END = text(f"""
@@ -146,16 +153,20 @@ _END = text(f"""
         RETURNING session_id, organization_id
     ), delivered AS (
         INSERT INTO webhook_deliveries
-            (organization_id, completion_id, node_id, status, attempts, status_code, error, updated_at)
-        SELECT written.organization_id, :id, delivery.*, now()
-        FROM written, json_to_recordset(CAST(:deliveries AS json))
-            AS delivery (node_id text, status text, attempts integer, status_code integer, error text)
+            (organization_id, completion_id, node_id, status, attempts, status_code, error, updated_at, next_attempt_at)
+        SELECT
+            written.organization_id, :id, node_id, delivery.status, attempts, status_code, delivery.error, now(),
+            now() + make_interval(secs => due_in_seconds)
+        FROM written, json_to_recordset(CAST(:deliveries AS json)) AS delivery (
+            node_id text, status text, attempts integer, status_code integer, error text, due_in_seconds double precision
+        )
         ON CONFLICT (completion_id, node_id) DO UPDATE
         SET status = EXCLUDED.status,
             attempts = EXCLUDED.attempts,
             status_code = EXCLUDED.status_code,
             error = EXCLUDED.error,
-            updated_at = EXCLUDED.updated_at
+            updated_at = EXCLUDED.updated_at,
+            next_attempt_at = EXCLUDED.next_attempt_at
     ), {_RECORDED}
 """)
 _TAKE_OVERDUE = text("""
@@ -268,18 +279,7 @@ async def end_attempt(
             "status": status,
             "delay_seconds": again_in_seconds or 0.0,
             "error": None if error is None else to_json(error),
-            "deliveries": to_json(
-                [
-                    {
-                        "node_id": delivery.node_id,
-                        "status": delivery.status,
-                        "attempts": delivery.attempts,
-                        "status_code": delivery.status_code,
-                        "error": delivery.error,
-                    }
-                    for delivery in deliveries
-                ]
-            ),
+            "deliveries": to_json([asdict(delivery) for delivery in deliveries]),
         },
     )
     return _recorded(claimed, events, result.one_or_none()) or ()

@@ -38,7 +38,7 @@ class WebhookDelivery:
 _DELIVERIES = text("""
     SELECT delivery.node_id, delivery.status, delivery.attempts, delivery.status_code, delivery.error,
            delivery.updated_at AS attempted_at,
-           CASE WHEN delivery.status = 'retrying' THEN completion.available_at END AS next_attempt_at
+           delivery.next_attempt_at
     FROM sessions
     LEFT JOIN session_completions AS completion
       ON completion.session_id = sessions.id AND completion.organization_id = sessions.organization_id

@@ -40,7 +40,7 @@ from worker.turns.definitions import KnownDefinitions
 from worker.turns.model import ModelResolver
 from worker.turns.usage_ledger import UsageLedger
 from worker.turns.web import OrganizationWeb, allowed_hosts
-from worker.turns.webhooks import TIMEOUT_SECONDS, Ended, deliver
+from worker.turns.webhooks import TIMEOUT_SECONDS, Ended, Tried, deliver
 from worker.workflow.webhook import webhook_nodes
 
 if TYPE_CHECKING:
@@ -57,12 +57,11 @@ if TYPE_CHECKING:
     from worker.storage.session_views import SessionView
     from worker.turns.definitions import KnownDefinition
     from worker.turns.dispatch import Dispatch
-    from worker.turns.webhooks import Tried
 
 log = structlog.get_logger(__name__)
 
 MAX_ATTEMPTS: Final = 50
-"""How often the work at one session's end is taken on, whatever keeps it from being done."""
+"""How often the work at one session's end is taken on for each of its webhooks, whatever keeps it from being done."""
 
 _DEFECT_PAUSE_SECONDS: Final = 60.0
 # One attempt is shorter than its lease by far, so that no lease has to be renewed.
@@ -188,10 +187,19 @@ class CompletionWorker:
             ended = await self._ended(claimed, session, gathered_context)
             web = self._web.of(claimed.organization_id, allowed_hosts(claimed.organization_settings))
             tried = await deliver(nodes, before, ended=ended, web=web)
-        pauses = [attempt.again_in_seconds for attempt in tried if attempt.again_in_seconds is not None]
-        if pauses and claimed.attempt < MAX_ATTEMPTS:
-            return await self._end(claimed, tried, again_in_seconds=min(pauses))
         outcomes = {**before, **{attempt.delivery.node_id: attempt.delivery for attempt in tried}}
+        pauses = [delivery.due_in_seconds or 0.0 for delivery in outcomes.values() if delivery.status == "retrying"]
+        if pauses and claimed.attempt < MAX_ATTEMPTS * len(nodes):
+            return await self._end(claimed, tried, again_in_seconds=min(pauses))
+        # Whatever still wants another attempt gets none.
+        tried = [
+            Tried(
+                node,
+                replace(outcome, status="failed", due_in_seconds=None) if outcome.status == "retrying" else outcome,
+            )
+            for node in nodes
+            if (outcome := outcomes[node.id]) is not before.get(node.id) or outcome.status == "retrying"
+        ]
         delivered = sum(delivery.status == "delivered" for delivery in outcomes.values())
         finalized: dict[str, JsonValue] = {
             "completion_id": str(claimed.id),
@@ -300,17 +308,11 @@ class CompletionWorker:
         events = [_event(claimed, attempt) for attempt in tried if attempt.delivery.status != "retrying"]
         if finalized is not None:
             events.append(NewEvent(SESSION_FINALIZED, None, finalized))
-        deliveries = [attempt.delivery for attempt in tried]
-        if again_in_seconds is None:  # whatever still wanted another attempt gets none
-            deliveries = [
-                replace(delivery, status="failed") if delivery.status == "retrying" else delivery
-                for delivery in deliveries
-            ]
         async with self._database.statement() as connection:
             recorded = await end_attempt(
                 connection,
                 claimed,
-                deliveries=deliveries,
+                deliveries=[attempt.delivery for attempt in tried],
                 events=events,
                 again_in_seconds=again_in_seconds,
                 error=error,

@@ -54,19 +54,22 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One attempt at a delivery, and in how many seconds there should be another one; None if there should be none."""
+    """One attempt at a delivery."""
 
     node: WebhookNode
     delivery: Delivery
-    again_in_seconds: float | None = None
 
 
 async def deliver(
     nodes: Sequence[WebhookNode], before: Mapping[str, Delivery], *, ended: Ended, web: WebAccess
 ) -> list[Tried]:
-    """Make one attempt at each delivery that is not over, all at once."""
-    open_ = [node for node in nodes if node.id not in before or before[node.id].status == "retrying"]
-    return list(await asyncio.gather(*(_try(node, before.get(node.id), ended, web) for node in open_)))
+    """Make one attempt at each delivery that is due, all at once."""
+    due = [node for node in nodes if node.id not in before or _is_due(before[node.id])]
+    return list(await asyncio.gather(*(_try(node, before.get(node.id), ended, web) for node in due)))
+
+
+def _is_due(delivery: Delivery) -> bool:
+    return delivery.status == "retrying" and not delivery.due_in_seconds
 
 
 async def _try(node: WebhookNode, before: Delivery | None, ended: Ended, web: WebAccess) -> Tried:
@@ -88,11 +91,15 @@ async def _try(node: WebhookNode, before: Delivery | None, ended: Ended, web: We
         error, passing = str(failure), isinstance(failure, WebError) and failure.retryable
     pause = _pause(node.webhook, attempts, asked) if passing else None
     status = "failed" if pause is None else "retrying"
-    return Tried(
-        node,
-        Delivery(node_id=node.id, status=status, attempts=attempts, status_code=status_code, error=mask_secrets(error)),
-        pause,
+    delivery = Delivery(
+        node_id=node.id,
+        status=status,
+        attempts=attempts,
+        status_code=status_code,
+        error=mask_secrets(error),
+        due_in_seconds=pause,
     )
+    return Tried(node, delivery)
 
 
 def _pause(webhook: Webhook, attempts: int, asked_seconds: float | None) -> float | None:

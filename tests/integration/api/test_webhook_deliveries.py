@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.api import Tenant
     from tests.world import World
 
-BUSY = Delivery(node_id="crm", status="retrying", attempts=2, status_code=503, error="It is busy.")
+BUSY = Delivery(node_id="crm", status="retrying", attempts=2, status_code=503, error="It is busy.", due_in_seconds=600)
 TOLD = Delivery(node_id="desk", status="delivered", attempts=1, status_code=204)
 
 

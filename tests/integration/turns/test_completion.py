@@ -210,6 +210,27 @@ async def test_a_delivery_that_is_refused_for_good_is_not_tried_again(
     assert len(crm.received) == 1
 
 
+async def test_each_webhook_is_tried_again_at_its_own_pace(world: World, worker: Worker, crm: WebServer) -> None:
+    crm.answer("/quick", {}, status=503)
+    crm.answer("/slow", {}, status=503)
+    patient = {"max_retries": 2, "retry_delay_seconds": 3600}
+    await draw(
+        world,
+        hook(crm, "quick", "/quick", retry_config={"max_retries": 2, "retry_delay_seconds": 0}),
+        hook(crm, "slow", "/slow", retry_config=patient),
+    )
+    session_id = await ended(world)
+    assert [await worker.complete(session_id) for _ in range(4)] == [
+        "retrying",
+        "retrying",
+        "retrying",
+        "not claimable",
+    ]
+    assert sorted(received.path for received in crm.received) == ["/quick"] * 3 + ["/slow"]
+    (row,) = await world.rows("SELECT extract(epoch FROM available_at - now()) AS pause FROM session_completions")
+    assert 3500 < row.pause <= 3600
+
+
 async def test_each_webhook_is_tried_until_it_is_told_and_those_that_were_told_are_left_alone(
     world: World, worker: Worker, crm: WebServer
 ) -> None:

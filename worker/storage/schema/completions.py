@@ -69,6 +69,8 @@ webhook_deliveries = Table(
     # Why the last attempt failed.
     Column("error", Text),
     time_column("updated_at", nullable=False),
+    # When it is due again; NULL if it is over, or due at once.
+    time_column("next_attempt_at"),
     PrimaryKeyConstraint("completion_id", "node_id"),
     CheckConstraint("status IN ('retrying', 'delivered', 'failed')", name="status"),
 )

@@ -20,7 +20,11 @@ FILES = [
     *sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".lock" and path.name != ".env"),
 ]
 MENTIONS = {f"{path.relative_to(ROOT)}: {mention}": mention for path in FILES for mention in mentions(path)}
-ENVIRONMENT_FILES = [DEPLOY / ".env.example", DEPLOY / "systemd" / "turn-worker.env.example"]
+ENVIRONMENT_FILES = [
+    DEPLOY / ".env.example",
+    DEPLOY / "kubernetes" / "secrets.env.example",
+    DEPLOY / "systemd" / "turn-worker.env.example",
+]
 NOT_OURS = {"POSTGRES_PASSWORD", "REQUIREMENTS"}
 
 
@@ -89,8 +93,8 @@ def test_an_example_is_accepted_as_it_is(path: Path, monkeypatch: pytest.MonkeyP
 def test_every_file_named_in_a_document_exists(path: Path) -> None:
     named = re.findall(r"(?<![\w/.-])((?:deploy|worker|api_stub|tests)/[\w./-]*\w)", path.read_text())
     missing = {file for file in named if not (ROOT / file).exists()}
-    # Made by the reader from `.env.example`.
-    assert missing <= {"deploy/.env"}
+    # Made by the reader from the examples beside them.
+    assert missing <= {"deploy/.env", "deploy/kubernetes/secrets.env"}
 
 
 def test_the_table_of_files_lists_every_file() -> None:

@@ -292,6 +292,8 @@ class Life(RuleBasedStateMachine):
     def end_the_session(self) -> None:
         self.run(self.world.end(self.session_id))
         if not self.ended:
+            # That the end reached a turn while it ran is told of beside its cancellation.
+            self.events += sum(turn.status == "running" for turn in self.turns)
             self.end_line()
 
     def end_line(self) -> None:

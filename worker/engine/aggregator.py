@@ -90,8 +90,8 @@ class ReplyAggregator(FrameProcessor):
         return LLMContextFrame(self._transcript.request(self._provider_id, self._stage.view.schema))
 
     def resume(self, begun: Round) -> Frame:
-        """What lets the turn go on with tool calls that an earlier attempt began, of which at least one has no result."""
-        if not begun.unanswered:  # another model made them; what they came to is in the context
+        """What lets the turn go on with tool calls that an earlier attempt began."""
+        if not begun.unanswered:  # they were finished beside a model that failed; what they came to is in the context
             return self.request()
         self._expect(begun)
         return _Resume()

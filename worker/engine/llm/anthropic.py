@@ -18,11 +18,12 @@ from worker.engine.llm.provider import (
     MAX_CONNECTIONS,
     TextOnly,
     check_parameters,
+    effort_of_claude,
     estimated_tokens,
     guarded,
     reported_tokens,
 )
-from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_message
+from worker.engine.llm.reply import EarlyStop, Reply, is_kept, parse_arguments, tool_call, universal_message
 from worker.workflow.llm_providers import LLM_PROVIDERS
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
 PROCESSOR: Final = "AnthropicLLMService"
 _ORDINARY_STOPS: Final = frozenset({"end_turn", "tool_use", "stop_sequence"})
-_EFFORTS: Final = {"minimal": "low"}
-"""Anthropic's words for efforts that it does not know by ours."""
-
 _SEEN_BY_PIPECAT: Final = frozenset({"thinking", "output_config"})
 """Parameters by which pipecat's service tells whether to send its own default for the model's thinking."""
 
@@ -90,7 +88,7 @@ class AnthropicProvider:
         if model.effort is not None:
             output_config = parameters.get("output_config")
             given = output_config if isinstance(output_config, dict) else {}
-            parameters["output_config"] = {"effort": _EFFORTS.get(model.effort, model.effort), **given}
+            parameters["output_config"] = {"effort": effort_of_claude(model.effort), **given}
         settings = AnthropicLLMService.Settings(
             model=model.model,
             system_instruction=system_prompt or None,
@@ -183,21 +181,18 @@ class AnthropicReader:
         )
 
     def reply(self) -> Reply:
-        """The message. Of a reply that stopped early only the text is kept: calls were cut off, and no message may end with a
-        thought on the way back. Blank text is refused there too.
-        """
+        """The message, with all of it that can be sent back."""
         stopped_early = self._stop_reason not in _ORDINARY_STOPS
         calls: list[ToolCall] = []
         blocks: list[Block] = []
         for index, block in enumerate(self._blocks):
-            if stopped_early and block["type"] != "text":
+            if not is_kept(block, stopped_early=stopped_early):
                 continue
             if block["type"] == "tool_use":
                 block["input"] = parse_arguments(self._json.get(index, ""))
                 calls.append(tool_call(block))
                 block["input"] = block["input"] or {}
-            if block["type"] != "text" or str(block["text"]).strip():
-                blocks.append(block)
+            blocks.append(block)
         return Reply(
             message=_message(blocks, calls),
             tool_calls=tuple(calls),

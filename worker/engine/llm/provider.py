@@ -159,6 +159,11 @@ def check_parameters(parameters: Mapping[str, JsonValue], *further: str) -> None
         )
 
 
+def effort_of_claude(effort: str) -> str:
+    """Say an effort in the words of Anthropic's API and of Bedrock's, which know none below `low`."""
+    return "low" if effort == "minimal" else effort
+
+
 def estimated_tokens(characters: int) -> int:
     """What a text amounts to in tokens, roughly: for the usage of a reply that was cut off before it reported any."""
     return characters // _CHARACTERS_PER_TOKEN

@@ -102,6 +102,15 @@ class ReplyReader(Protocol):
         ...
 
 
+def is_kept(block: Block, *, stopped_early: bool) -> bool:
+    """Whether a block of a reply can be sent back with the conversation, so that it goes into the context.
+
+    Blank text is refused on the way back. Of a reply that stopped early only the text is kept: its calls were cut off, and no
+    message may end with a thought.
+    """
+    return bool(str(block["text"]).strip()) if block["type"] == "text" else not stopped_early
+
+
 def parse_arguments(text: str) -> dict[str, JsonValue] | None:
     """Read a tool call's arguments; None when they are no JSON object. No text at all means no arguments."""
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from worker.conversation.usage import LLMUsage
 from worker.engine.llm.aws.messages import PROVIDER_ID
 from worker.engine.llm.provider import estimated_tokens
-from worker.engine.llm.reply import EarlyStop, Reply, parse_arguments, tool_call, universal_message
+from worker.engine.llm.reply import EarlyStop, Reply, is_kept, parse_arguments, tool_call, universal_message
 
 if TYPE_CHECKING:
     from worker.conversation.history import Message
@@ -73,14 +73,12 @@ class BedrockReader:
         )
 
     def reply(self) -> Reply:
-        """The message. Of a reply that stopped early only the text is kept: calls were cut off, and no message may end with a
-        thought on the way back. Blank text is refused there too.
-        """
+        """The message, with all of it that can be sent back."""
         early_stop = self._early_stop()
         calls: list[ToolCall] = []
         blocks: list[Block] = []
         for index, block in sorted(self._blocks.items()):
-            if early_stop is not None and block["type"] != "text":
+            if not is_kept(block, stopped_early=early_stop is not None):
                 continue
             match block["type"]:
                 case "tool_use":
@@ -89,8 +87,6 @@ class BedrockReader:
                     block["input"] = block["input"] or {}
                 case "redacted_thinking":
                     block["data"] = base64.b64encode(self._redacted[index]).decode()
-                case "text" if not str(block["text"]).strip():
-                    continue
             blocks.append(block)
         return Reply(_message(blocks, calls), tuple(calls), early_stop)
 

@@ -17,7 +17,7 @@ from worker.engine.llm.aws.messages import PROVIDER_ID, BedrockAdapter
 from worker.engine.llm.aws.reader import BedrockReader
 from worker.engine.llm.aws.stream import BedrockError, BedrockStatusError, open_stream
 from worker.engine.llm.errors import SDKErrors
-from worker.engine.llm.provider import TextOnly, check_parameters
+from worker.engine.llm.provider import TextOnly, check_parameters, effort_of_claude
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,9 +37,6 @@ _NOT_PARAMETERS: Final = frozenset({"modelId", "messages", "system", "toolConfig
 _CACHES: Final = re.compile(r"claude-(?!instant|v|[12]\b|3-(?:haiku|opus|sonnet|5-sonnet))")
 """Models that take a mark for the cache after the system prompt and after the tools. Others refuse it, or cache by themselves:
 https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html."""
-
-_EFFORTS: Final[Mapping[str, str]] = {"minimal": "low"}
-"""Bedrock's words for efforts that it has no such word for."""
 
 
 class BedrockProvider:
@@ -93,7 +90,7 @@ class BedrockProvider:
             user_turn_completion_config=None,
             stop_sequences=None,
             latency=None,
-            effort=_EFFORTS.get(model.effort, model.effort) if model.effort else None,
+            effort=effort_of_claude(model.effort) if model.effort else None,
             enable_prompt_caching=cache_prompt and model.prompt_caching and bool(_CACHES.search(model.model)),
             additional_model_request_fields={},
         )

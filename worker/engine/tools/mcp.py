@@ -172,8 +172,8 @@ class McpTurn:
             status = "error" if result.is_error else "success"
             return ToolResult(result={"status": status, "data": _data(result)})
 
-        schema = inlined(offer.schema)
-        properties, required = schema.get("properties"), schema.get("required")
+        properties = offer.schema.get("properties")
+        required = offer.schema.get("required")
         return Tool(
             name=tool_name(definition.name, offer.name),
             description=offer.description or offer.name,
@@ -244,7 +244,7 @@ async def _list(address: ServerAddress, web: WebAccess) -> list[_Offer]:
             found = await session.tools()
     finally:
         await session.close()
-    return [_Offer(tool.name, tool.description or tool.title or "", tool.input_schema) for tool in found]
+    return [_Offer(tool.name, tool.description or tool.title or "", inlined(tool.input_schema)) for tool in found]
 
 
 async def _session_module() -> Any:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from worker.errors import TurnWorkerError
-from worker.storage.line import AT_HEAD_OF_LINE, LEASE_EXPIRED
+from worker.storage.line import AT_HEAD_OF_LINE, LEASE_EXPIRY
 from worker.storage.outbox import RECORD_EVENTS, NewEvent, RecordedEvent, event_parameters, recorded_events
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ _CLAIM = text(f"""
                 AND (organization.slots IS NULL OR slot.number IS NOT NULL)
                 AND {AT_HEAD_OF_LINE}
             )
-            OR (turns.status = 'running' AND {LEASE_EXPIRED})
+            OR (turns.status = 'running' AND {LEASE_EXPIRY} < now())
           )
         RETURNING
             turns.session_id, turns.attempt, turns.opening, turns.user_messages, turns.provider_failures, turns.worker_losses,

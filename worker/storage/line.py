@@ -23,14 +23,11 @@ AT_HEAD_OF_LINE: Final = """
 """
 """Part of a statement: nothing stands before the row of `turns` in its session's line."""
 
-LEASE_EXPIRED: Final = """
-    (
-        turns.lease_expires_at < now()
-        AND now() > pg_postmaster_start_time() + make_interval(secs => :lease_seconds)
-    )
+LEASE_EXPIRY: Final = """
+    greatest(turns.lease_expires_at, pg_postmaster_start_time() + make_interval(secs => :lease_seconds))
 """
-"""Part of a statement: the lease ran out, and its holder had a chance to renew it. An expiry within one lease after the
-database itself started proves nothing: nobody could renew while it was away."""
+"""Part of a statement: when the lease of a running turn counts as expired, unless it is renewed. An expiry within one lease
+after the database itself started proves nothing: nobody could renew while it was away."""
 
 _CLAIMABLE = text("""
     SELECT id FROM (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, delete, func, text
 
 from worker.storage.backlog import choose_turns
-from worker.storage.line import AT_HEAD_OF_LINE, LEASE_EXPIRED
+from worker.storage.line import AT_HEAD_OF_LINE, LEASE_EXPIRY
 from worker.storage.schema import idempotency_keys
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _TAKE_EXPIRED = text(f"""
     WHERE id IN (
         SELECT turns.id FROM turns
         WHERE turns.status = 'running'
-          AND {LEASE_EXPIRED}
+          AND {LEASE_EXPIRY} < now()
           AND (turns.rung_at IS NULL OR turns.rung_at < now() - make_interval(secs => :again_seconds))
         ORDER BY turns.lease_expires_at
         LIMIT :batch
@@ -49,12 +49,10 @@ _TAKE_EXPIRED = text(f"""
     RETURNING organization_id, id
 """)
 # The moment from which on _TAKE_EXPIRED takes a turn, as long as nobody renews its lease.
-_SECONDS_TO_EXPIRY = text("""
-    SELECT CAST(extract(epoch FROM min(greatest(
-        lease_expires_at,
-        pg_postmaster_start_time() + make_interval(secs => :lease_seconds),
-        rung_at + make_interval(secs => :again_seconds)
-    )) - now()) AS double precision)
+_SECONDS_TO_EXPIRY = text(f"""
+    SELECT CAST(extract(epoch FROM min(
+        greatest({LEASE_EXPIRY}, turns.rung_at + make_interval(secs => :again_seconds))
+    ) - now()) AS double precision)
     FROM turns
     WHERE status = 'running'
 """)

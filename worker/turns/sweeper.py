@@ -82,18 +82,13 @@ class Sweeper:
         Raises:
             TurnWorkerError: when PostgreSQL or the broker is not available.
         """
-        limits = {
-            "again_seconds": self._settings.ring_again_seconds,
-            "lease_seconds": self._settings.lease_seconds,
-        }
-        is_full = True
-        while is_full:
-            async with self._database.statement() as connection:
-                turns = await take_expired_turns(connection, batch=self._settings.sweep_batch, **limits)
-            is_full = len(turns) >= self._settings.sweep_batch
-            await self._ring(turns)
+        await self._ring_for_all(self._take_expired_turns)
         async with self._database.statement() as connection:
-            return await seconds_to_expiry(connection, **limits)
+            return await seconds_to_expiry(
+                connection,
+                again_seconds=self._settings.ring_again_seconds,
+                lease_seconds=self._settings.lease_seconds,
+            )
 
     async def sweep(self) -> None:
         """Ring for overdue pending turns, as far as there is room, and for ends of sessions; publish overdue events.
@@ -102,17 +97,7 @@ class Sweeper:
             TurnWorkerError: when PostgreSQL, the broker or the channel is not available.
         """
         await self._announce()
-        is_full = True
-        while is_full:
-            async with self._database.transaction() as connection:
-                turns = await take_overdue_turns(
-                    connection,
-                    after_seconds=self._settings.sweep_after_seconds,
-                    again_seconds=self._settings.ring_again_seconds,
-                    batch=self._settings.sweep_batch,
-                )
-            is_full = len(turns) >= self._settings.sweep_batch
-            await self._ring(turns)
+        await self._ring_for_all(self._take_overdue_turns)
         await self._ring_for_overdue_sessions()
         await self._publish_overdue_events()
 
@@ -132,15 +117,40 @@ class Sweeper:
                 log.exception(names.SWEEP_FAILED)
             await self._pause(interval_seconds, next_due)
 
+    async def _ring_for_all(self, take: Callable[[], Awaitable[Sequence[tuple[UUID, UUID]]]]) -> None:
+        is_full = True
+        while is_full:
+            turns = await take()
+            is_full = len(turns) >= self._settings.sweep_batch
+            if turns:
+                await self._ring(turns)
+
     async def _ring(self, turns: Sequence[tuple[UUID, UUID]]) -> None:
-        if turns:
-            log.info(names.SWEEP_RANG, count=len(turns))
-            try:
-                await self._dispatch.ring([TurnReference(*turn) for turn in turns])
-            except TurnWorkerError:
-                async with self._database.transaction() as connection:
-                    await forget_rings(connection, turns)
-                raise
+        log.info(names.SWEEP_RANG, count=len(turns))
+        try:
+            await self._dispatch.ring([TurnReference(*turn) for turn in turns])
+        except TurnWorkerError:
+            async with self._database.transaction() as connection:
+                await forget_rings(connection, turns)
+            raise
+
+    async def _take_expired_turns(self) -> Sequence[tuple[UUID, UUID]]:
+        async with self._database.statement() as connection:
+            return await take_expired_turns(
+                connection,
+                again_seconds=self._settings.ring_again_seconds,
+                lease_seconds=self._settings.lease_seconds,
+                batch=self._settings.sweep_batch,
+            )
+
+    async def _take_overdue_turns(self) -> Sequence[tuple[UUID, UUID]]:
+        async with self._database.transaction() as connection:
+            return await take_overdue_turns(
+                connection,
+                after_seconds=self._settings.sweep_after_seconds,
+                again_seconds=self._settings.ring_again_seconds,
+                batch=self._settings.sweep_batch,
+            )
 
     async def _ring_for_overdue_sessions(self) -> None:
         async with self._database.transaction() as connection:

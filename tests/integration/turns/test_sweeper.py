@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.world import World
     from worker.embedded.redis import EmbeddedRedis
     from worker.settings import Settings
+    from worker.storage.enqueue import EnqueuedTurn
     from worker.turns.dispatch import TurnReference
 
 
@@ -30,6 +31,14 @@ def sweeper(worker: Worker, world: World, worker_settings: Settings) -> Sweeper:
         update={"sweep_after_seconds": 0.001, "ring_again_seconds": 0.001, "sweep_interval_seconds": 0.01}
     )
     return Sweeper(settings, world.database, worker.dispatch)
+
+
+async def lost_turn(world: World) -> EnqueuedTurn:
+    """A turn whose worker has been silent for longer than a lease."""
+    turn = await world.enqueue((await world.session()).session_id)
+    await world.claim(turn.turn_id)
+    await world.expire_lease(turn.turn_id)
+    return turn
 
 
 async def test_a_turn_nobody_was_told_of_is_rung(world: World, worker: Worker, sweeper: Sweeper) -> None:
@@ -52,9 +61,7 @@ async def test_a_turn_whose_ring_failed_is_rung_by_the_very_next_sweep(
 
 
 async def test_a_turn_whose_worker_died_is_rung_and_completed(world: World, worker: Worker, sweeper: Sweeper) -> None:
-    turn = await world.enqueue((await world.session()).session_id)
-    await world.claim(turn.turn_id)
-    await world.expire_lease(turn.turn_id)
+    turn = await lost_turn(world)
     # Within one lease of the server's own start an expiry proves nothing; this server may be as young as that.
     short = Sweeper(sweeper._settings.model_copy(update={"lease_seconds": 0.001}), world.database, worker.dispatch)
     await short.recover()
@@ -82,9 +89,7 @@ async def test_a_turn_whose_worker_died_is_rung_as_its_lease_runs_out_and_not_an
 async def test_a_lost_turn_is_rung_for_while_everything_else_of_a_sweep_stands_still(
     world: World, worker: Worker, sweeper: Sweeper
 ) -> None:
-    turn = await world.enqueue((await world.session()).session_id)
-    await world.claim(turn.turn_id)
-    await world.expire_lease(turn.turn_id)
+    turn = await lost_turn(world)
     short = Sweeper(sweeper._settings.model_copy(update={"lease_seconds": 0.001}), world.database, worker.dispatch)
     async with world.database.transaction() as connection:
         await connection.execute(text("LOCK TABLE sessions, outbox IN ACCESS EXCLUSIVE MODE"))
@@ -97,9 +102,7 @@ async def test_a_lost_turn_is_rung_for_while_everything_else_of_a_sweep_stands_s
 async def test_a_turn_that_was_rung_for_and_not_claimed_makes_no_sweeper_hurry(
     world: World, worker: Worker, sweeper: Sweeper
 ) -> None:
-    turn = await world.enqueue((await world.session()).session_id)
-    await world.claim(turn.turn_id)
-    await world.expire_lease(turn.turn_id)
+    turn = await lost_turn(world)
     await world.execute("UPDATE turns SET rung_at = NULL WHERE id = :id", id=turn.turn_id)
     settings = sweeper._settings.model_copy(update={"lease_seconds": 0.001, "ring_again_seconds": 30.0})
     seconds = await Sweeper(settings, world.database, worker.dispatch).recover()

@@ -39,7 +39,7 @@ class ClaimedCompletion:
         attempt: The fencing token of everything it writes.
         turn_id: The turn that ended the session; None where it was ended from outside.
         gathered_context: What the conversation had learned after the final extraction; None if that is still to be done.
-        session_checkpoint: What the session began with, if it is a fork.
+        session_checkpoint: What the session began with, if it is a fork and the final extraction is still to be done.
     """
 
     id: UUID
@@ -106,7 +106,8 @@ _CLAIM = text("""
         RETURNING id, session_id, turn_id, attempt, gathered_context
     )
     SELECT
-        claimed.*, sessions.definition_id, sessions.checkpoint, organizations.model_defaults, organizations.settings
+        claimed.*, sessions.definition_id, organizations.model_defaults, organizations.settings,
+        CASE WHEN claimed.turn_id IS NULL AND claimed.gathered_context IS NULL THEN sessions.checkpoint END AS checkpoint
     FROM claimed
     JOIN sessions ON sessions.id = claimed.session_id AND sessions.organization_id = :organization_id
     JOIN organizations ON organizations.id = :organization_id

@@ -191,21 +191,18 @@ class CompletionWorker:
         pauses = [delivery.due_in_seconds or 0.0 for delivery in outcomes.values() if delivery.status == "retrying"]
         if pauses and claimed.attempt < MAX_ATTEMPTS * len(nodes):
             return await self._end(claimed, tried, again_in_seconds=min(pauses))
-        # Whatever still wants another attempt gets none.
-        tried = [
-            Tried(
-                node,
-                replace(outcome, status="failed", due_in_seconds=None) if outcome.status == "retrying" else outcome,
-            )
+        over = [attempt for attempt in tried if attempt.delivery.status != "retrying"]
+        given_up = [
+            Tried(node, replace(outcomes[node.id], status="failed", due_in_seconds=None))
             for node in nodes
-            if (outcome := outcomes[node.id]) is not before.get(node.id) or outcome.status == "retrying"
+            if outcomes[node.id].status == "retrying"
         ]
         delivered = sum(delivery.status == "delivered" for delivery in outcomes.values())
         finalized: dict[str, JsonValue] = {
             "completion_id": str(claimed.id),
             "webhooks": {"delivered": delivered, "failed": len(outcomes) - delivered},
         }
-        return await self._end(claimed, tried, finalized=finalized)
+        return await self._end(claimed, [*over, *given_up], finalized=finalized)
 
     async def _learned(
         self, claimed: ClaimedCompletion, known: KnownDefinition, session: SessionView

@@ -59,7 +59,8 @@ async def _read(
     async with transaction(database_url(settings)) as connection:
         owner = await find_organization(connection, name=organization)
         groups: list[UsageGroup] = []
-        while len(groups) % _PAGE_GROUPS == 0:
+        is_full = True
+        while is_full:
             page = await organization_usage(
                 connection,
                 organization_id=owner.id,
@@ -69,7 +70,6 @@ async def _read(
                 limit=_PAGE_GROUPS,
                 after=(groups[-1].key or "") if groups else None,
             )
-            if not page:
-                break
             groups += page
+            is_full = len(page) == _PAGE_GROUPS
     return groups, {**prices, **OrganizationSettings.model_validate(owner.settings).prices}

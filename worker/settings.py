@@ -77,7 +77,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         None,
         description="Encrypts organizations' stored secrets (a Fernet key: 32 bytes, URL-safe base64; several, "
-        "comma-separated, to rotate: the first encrypts). Needed as soon as a secret is stored.",
+        "comma-separated, to rotate: the first encrypts). Needed as soon as a secret is stored: "
+        "a worker then does not start without it.",
     )
 
     prices_file: Path | None = Field(

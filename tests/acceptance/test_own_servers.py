@@ -110,6 +110,20 @@ def test_a_process_on_a_database_without_the_schema_says_what_to_do(operator: di
     )
 
 
+def test_a_worker_that_could_not_decrypt_what_organizations_stored_does_not_start(
+    command: Callable[..., str], operator: dict[str, str]
+) -> None:
+    """It would fail their turns for good, for want of one line in a deployment."""
+    command("migrate")
+    command("org", "create", "acme")
+    command("config", "set", "--org", "acme", "--secret", "llm", stdin="sk-ant-of-acme-0123456789\n")
+    done = turn_worker("worker", **operator | {"TURN_WORKER_SECRET_KEY": ""})
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"Error: Secrets can be neither stored nor read: TURN_WORKER_SECRET_KEY is not set\..*\n", done.stderr
+    )
+
+
 def test_a_port_that_is_taken_is_one_message(command: Callable[..., str], operator: dict[str, str]) -> None:
     command("migrate")
     with socket.create_server(("127.0.0.1", 0)) as taken:

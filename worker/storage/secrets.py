@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import bindparam, delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from worker.errors import TurnWorkerError
@@ -126,6 +126,14 @@ class Vault:
         except InvalidToken:
             raise SecretUnreadable(name) from None
 
+    def require_key(self) -> None:
+        """Return if there is a usable key.
+
+        Raises:
+            SecretKeyMissing: there is none.
+        """
+        _ = self._keys
+
     @property
     def _keys(self) -> MultiFernet:
         if self._fernet is None:
@@ -149,11 +157,24 @@ _ONE = (
 )
 _GET = select(secrets.c.ciphertext).where(*_ONE)
 _DELETE = delete(secrets).where(*_ONE).returning(secrets.c.name)
+_IS_ANY_STORED = select(exists().select_from(secrets))
 _LIST = (
     select(secrets.c.name, secrets.c.updated_at)
     .where(secrets.c.organization_id == bindparam("organization_id"), secrets.c.kind == PLAIN)
     .order_by(secrets.c.name)
 )
+
+
+async def require_secret_key(connection: AsyncConnection, vault: Vault) -> None:
+    """Return if what is stored can be decrypted: with a key, or when no organization has a secret or a credential.
+
+    A worker asks before it takes turns, which would fail for good for want of the key.
+
+    Raises:
+        SecretKeyMissing: when something is stored and the vault has no usable key.
+    """
+    if await connection.scalar(_IS_ANY_STORED):
+        vault.require_key()
 
 
 async def put_secret(

@@ -66,6 +66,33 @@ async def test_published_events_arrive_in_order_on_the_channels_of_their_turns(
         assert read(subscription, 20) == events
 
 
+async def test_a_redis_user_can_be_held_to_the_channels_of_one_organization(
+    publisher: Publisher, redis_url: str
+) -> None:
+    """By the ACL rule that the AsyncAPI document names."""
+    own, foreign = new_session(), new_session(organization_id=uuid4())
+    everything_of_it = channel_pattern(ORGANIZATION)
+    with redis.Redis.from_url(redis_url) as operator:
+        operator.acl_setuser(
+            "tenant", enabled=True, passwords=["+secret"], commands=["+psubscribe", "+subscribe"],
+            channels=[everything_of_it], reset=True,
+        )  # fmt: skip
+        try:
+            address = urlsplit(redis_url)
+            tenant_url = address._replace(netloc=f"tenant:secret@{address.netloc.rpartition('@')[2]}").geturl()
+            with subscribed(tenant_url, everything_of_it) as subscription:
+                subscription.subscribe(own[0].channel)  # type: ignore[no-untyped-call] # redis-py does not say
+                assert next_message(subscription)["type"] == "subscribe"
+                await publisher.publish([*foreign, *own])
+                heard = [next_message(subscription) for _ in range(2)]
+                assert [Envelope.decode(message["data"]) for message in heard] == [*own, *own]
+            for refused in ("turns.*", channel_pattern(foreign[0].organization_id), foreign[0].channel):
+                with pytest.raises(redis.exceptions.NoPermissionError), subscribed(tenant_url, refused):
+                    pass
+        finally:
+            operator.acl_deluser("tenant")
+
+
 async def test_a_pattern_hears_its_own_organization_or_session_or_turn_and_nothing_else(
     publisher: Publisher, redis_url: str
 ) -> None:

@@ -18,6 +18,7 @@ from worker.storage.secrets import (
     get_secret,
     list_secrets,
     put_secret,
+    require_secret_key,
 )
 
 if TYPE_CHECKING:
@@ -83,6 +84,16 @@ async def test_without_a_usable_key_nothing_is_stored_or_read_and_the_error_says
     await put(world, vault(OLD))
     with pytest.raises(SecretKeyMissing):
         await get(world, unusable)
+
+
+async def test_a_key_is_required_as_soon_as_anything_is_stored(world: World) -> None:
+    async with world.database.statement() as connection:
+        await require_secret_key(connection, Vault(None))
+    await put(world, vault(OLD))
+    async with world.database.statement() as connection:
+        with pytest.raises(SecretKeyMissing):
+            await require_secret_key(connection, Vault(None))
+        await require_secret_key(connection, vault(OLD))
 
 
 async def test_secrets_are_listed_by_name_and_forgotten(world: World) -> None:

@@ -82,7 +82,8 @@ async def reading(content: bytes, media_type: str, charset: str | None, limits: 
         telling.cancel()
         with suppress(ProcessLookupError):
             process.kill()
-        await asyncio.gather(telling, process.wait(), return_exceptions=True)
+        # A process has ended for asyncio when its output is read to the end, which nobody else does any more.
+        await asyncio.gather(telling, process.communicate(), return_exceptions=True)
 
 
 async def _tell(process: Process, content: bytes, media_type: str, charset: str | None, limits: Limits) -> None:

@@ -91,8 +91,8 @@ class Report:
             slowest = sorted(self.recoveries, key=lambda recovery: recovery.seconds, reverse=True)[:_SLOWEST]
             lines += [
                 (
-                    f"{len(self.recoveries)} turns lost their worker; begun again or over after p50 {cuts[49]:.1f} s, "
-                    f"p99 {cuts[98]:.1f} s, max {slowest[0].seconds:.1f} s "
+                    f"{len(self.recoveries)} turns lost their worker; begun again or over after p50 {cuts[49]:.2f} s, "
+                    f"p99 {cuts[98]:.2f} s, max {slowest[0].seconds:.1f} s "
                     f"(lease {LEASE_SECONDS:g} s; without those within a lease of a restart of PostgreSQL)."
                 ),
                 "The slowest, and what else was done meanwhile:",

@@ -107,6 +107,8 @@ async def run_turn(
         raise turn.capture.close_failed(failure) from None
     except TurnFailed as failure:
         raise turn.capture.close_failed(failure) from failure.__cause__
+    finally:
+        turn.let_go()
 
 
 class _Turn:
@@ -201,6 +203,15 @@ class _Turn:
             initial_context=self.initial_context,
             session_state="completed" if self.ended else "running",
         )
+
+    def let_go(self) -> None:
+        """Give up the conversation when the turn is over.
+
+        pipecat's processors refer to one another, so what they refer to stays until the garbage is collected: a long
+        conversation for each turn of it.
+        """
+        self.transcript.replace(())
+        del self.request
 
     def _told_context(self) -> dict[str, JsonValue]:
         """What the conversation has learned, with what is only for whoever reads it."""

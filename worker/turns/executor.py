@@ -109,6 +109,10 @@ class _RunningAttempt:
             if self.task is not None:
                 self.task.cancel()
 
+    def let_go(self) -> None:
+        """Give up the conversation, which the task came to; until then it would stay until garbage is collected."""
+        self.task = self.journal = None
+
     def lose(self, loss: Loss) -> None:
         self.stop(_Stop.CANCELLED if loss is Loss.CANCELLED else _Stop.LEASE_LOST)
 
@@ -282,6 +286,7 @@ class TurnExecutor:
                 running.journal.abandon()
             if running.text is not None:
                 running.text.end(final=ending in _FINAL)
+            running.let_go()
             self._usage.write(self._usage.take(claimed.attempt))
 
     async def _end_journal(self, running: _RunningAttempt, *, completed: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -275,6 +276,23 @@ async def test_many_turns_at_once_do_not_mix(talk: Talk) -> None:
         assert outcome.assistant_text == f"I am number {n}.\n\nOne moment, {n}.\n\n{n}"
         assert len(outcome.checkpoint.messages) == 4
         assert len(outcome.events) == 3
+
+
+@EVERY_PROTOCOL
+async def test_a_conversation_is_out_of_memory_as_soon_as_its_turn_is_over(talk: Talk) -> None:
+    """And not when garbage is next collected: until then, every turn of a long conversation would hold all of it."""
+    said: dict[str, Any] = {"role": "user", "content": "Good morning."}
+    talk.script({"when": {"tool_offered": "book"}, "reply": [{"tool": "book"}]}, {"reply": "When?"})
+    talk.checkpoint = Checkpoint(
+        current_node_id="start", messages=[said, {"role": "assistant", "content": "Good morning, Ada."}]
+    )
+    gc.disable()
+    try:
+        await talk.turn("A date")
+        talk.checkpoint = Checkpoint()
+        assert [holder for holder in gc.get_referrers(said) if isinstance(holder, list)] == []
+    finally:
+        gc.enable()
 
 
 async def test_images_of_the_user_reach_the_provider_and_stay_in_the_conversation(talk: Talk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -78,6 +79,25 @@ async def test_the_next_turn_goes_on_from_the_stored_conversation_and_stores_onl
     assert sent == ["user", "assistant", "user", "assistant", "user"]
     counts = await world.rows("SELECT count(*) AS n FROM messages GROUP BY turn_id")
     assert [row.n for row in counts] == [2, 2, 2]
+
+
+async def test_a_conversation_is_out_of_memory_as_soon_as_its_turn_is_over(
+    world: World, worker: Worker, llm: ScriptedLLM
+) -> None:
+    """And not when garbage is next collected: until then, every turn of a long conversation would hold all of it."""
+    turn = await enqueued(world, "One.")
+    await worker.execute(turn.turn_id)
+    gc.collect()
+    gc.disable()
+    try:
+        following = await world.enqueue(turn.session_id, "Two.")
+        await worker.execute(following.turn_id)
+        await worker.dispatch.drain()
+        llm.clear()
+        said = {"role": "user", "content": "One."}
+        assert [held for held in gc.get_objects() if isinstance(held, list) and said in held] == []
+    finally:
+        gc.enable()
 
 
 async def test_a_committed_turn_rings_for_the_next_in_line(world: World, worker: Worker) -> None:

@@ -67,13 +67,15 @@ tests: $(INSTALLED) $(LOCAL_LLM)  ## Run the tests, those inside one process wit
 	$(BIN)/coverage erase
 	$(BIN)/pytest --cov --cov-report= -n 2 --dist loadgroup --engine-rules tests/unit tests/integration
 	$(BIN)/coverage report
-	$(BIN)/pytest tests/acceptance tests/chaos
+	$(BIN)/pytest -n 2 --dist loadfile tests/acceptance
+	$(BIN)/pytest tests/chaos
 
 .PHONY: coverage
 coverage: $(INSTALLED) $(LOCAL_LLM)  ## Run the tests with branch coverage of every process, which takes longer.
 	$(BIN)/coverage erase
 	$(BIN)/pytest --cov --cov-report= -n 2 --dist loadgroup tests/unit tests/integration
-	$(BIN)/pytest --cov --cov-report= --cov-append tests/acceptance tests/chaos
+	$(BIN)/pytest --cov --cov-report= --cov-append -n 2 --dist loadfile tests/acceptance
+	$(BIN)/pytest --cov --cov-report= --cov-append tests/chaos
 	$(BIN)/coverage report
 
 .PHONY: test

@@ -158,11 +158,11 @@ async def measure_throughput(caller: Caller, seconds: float) -> dict[str, float]
 async def measure_in_flight(caller: Caller, llm_url: str) -> dict[str, float]:
     """How many LLM calls one process holds for two seconds and longer while its other turns keep their pace."""
     held = 0
-    at_rest = await _pace(caller)
     async with httpx.AsyncClient(base_url=llm_url, timeout=120) as llm:
         for count in IN_FLIGHT:
             await llm.delete("/scripted/requests")
             sessions = [await caller.session() for _ in range(count)]
+            at_rest = await _pace(caller)  # just before, since a machine's own pace changes too
             waiting = [asyncio.create_task(caller.turn(session, f"Wait with {count}.")) for session in sessions]
             arrived = await llm.get("/scripted/requests", params={"count": count, "timeout_seconds": 60})
             pace = await _pace(caller)

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def subscribed(url: str, pattern: str) -> Iterator[PubSub]:
-    """What any program gets that follows the channel with nothing but a Redis client."""
+def subscribed(url: str, pattern: str, *channels: str) -> Iterator[PubSub]:
+    """What any program gets that follows a pattern, and single channels, with nothing but a Redis client."""
     with redis.Redis.from_url(url) as client, client.pubsub() as subscription:
         subscription.psubscribe(pattern)
         assert next_message(subscription)["type"] == "psubscribe"
+        for channel in channels:
+            subscription.subscribe(channel)
+            assert next_message(subscription)["type"] == "subscribe"
         yield subscription
 
 
@@ -80,9 +83,7 @@ async def test_a_redis_user_can_be_held_to_the_channels_of_one_organization(
         try:
             address = urlsplit(redis_url)
             tenant_url = address._replace(netloc=f"tenant:secret@{address.netloc.rpartition('@')[2]}").geturl()
-            with subscribed(tenant_url, everything_of_it) as subscription:
-                subscription.subscribe(own[0].channel)  # type: ignore[no-untyped-call] # redis-py does not say
-                assert next_message(subscription)["type"] == "subscribe"
+            with subscribed(tenant_url, everything_of_it, own[0].channel) as subscription:
                 await publisher.publish([*foreign, *own])
                 heard = [next_message(subscription) for _ in range(2)]
                 assert [Envelope.decode(message["data"]) for message in heard] == [*own, *own]
